@@ -1,0 +1,110 @@
+//! Which weights matter? The extension point: one trait, one required score.
+
+use crate::{CriterionError, Layer};
+use candle_core::{DType, Tensor};
+use secateur_mask::{Mask, Pattern, Scores, Sparsity};
+use std::fmt::Debug;
+
+/// Gives every weight of a layer a score; the higher is kept.
+///
+/// Object safe, so that a recipe can hold a `Box<dyn Criterion>`. Scores must be deterministic: the
+/// same layer gives the same scores.
+pub trait Criterion: Debug + Send + Sync {
+    /// The name used in recipes and reports, in lower case with hyphens.
+    fn name(&self) -> &str;
+
+    /// One score per weight, in the weight's shape, on any device, in any float dtype.
+    fn score(&self, layer: &Layer<'_>) -> Result<Tensor, CriterionError>;
+
+    /// Cuts `amount` of the layer in the shape of `pattern`.
+    ///
+    /// The default keeps the highest scores. Methods that also repair the survivors override it and
+    /// return the repaired weight in [`Cut::weight`].
+    fn prune(
+        &self,
+        layer: &Layer<'_>,
+        pattern: Pattern,
+        amount: Sparsity,
+    ) -> Result<Cut, CriterionError> {
+        let scores = self.checked_scores(layer)?;
+        let mask = pattern.select(scores, amount).map_err(CriterionError::at(layer.name()))?;
+        Ok(Cut { mask, weight: None })
+    }
+
+    /// The scores as numbers that a selection can rank: shape checked, NaN refused, and what an
+    /// earlier pruning cut ranked below everything else, so that it stays cut.
+    fn checked_scores(&self, layer: &Layer<'_>) -> Result<Scores<'static>, CriterionError> {
+        let scores = self.score(layer)?;
+        let shape = layer.weight().dims();
+        if scores.dims() != shape {
+            return Err(CriterionError::ScoreShape {
+                layer: layer.name().to_owned(),
+                criterion: self.name().to_owned(),
+                scores: scores.dims().to_vec(),
+                weight: shape.to_vec(),
+            });
+        }
+        let mut values = scores.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        if let Some(mask) = layer.mask() {
+            for (value, kept) in values.iter_mut().zip(mask.iter()) {
+                if !kept {
+                    *value = f32::NEG_INFINITY;
+                }
+            }
+        }
+        Scores::new(values, shape).map_err(CriterionError::at(layer.name()))
+    }
+}
+
+/// What pruning a layer gave.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Which weights stay.
+    pub mask: Mask,
+    /// The survivors' new values, where the method repairs them; cut entries are ignored.
+    pub weight: Option<Tensor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[derive(Debug)]
+    struct Broken(&'static [f32]);
+
+    impl Criterion for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+        fn score(&self, _: &Layer<'_>) -> Result<Tensor, CriterionError> {
+            Ok(Tensor::new(self.0, &Device::Cpu)?)
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_and_nan_are_refused_by_name() {
+        let weight = Tensor::new(&[1_f32, 2.], &Device::Cpu).unwrap();
+        let layer = Layer::new("fc1.weight", &weight);
+        let prune = |criterion: Broken| {
+            let half = Sparsity::new(0.5).unwrap();
+            criterion.prune(&layer, Pattern::Unstructured, half).unwrap_err().to_string()
+        };
+        assert_eq!(
+            prune(Broken(&[1.])),
+            "layer fc1.weight: broken gave scores of shape [1] for a weight of [2]"
+        );
+        assert!(prune(Broken(&[1., f32::NAN])).starts_with("layer fc1.weight: the score at"));
+    }
+
+    #[test]
+    fn what_was_cut_stays_cut() {
+        let weight = Tensor::new(&[9_f32, 1., 2.], &Device::Cpu).unwrap();
+        let before = Mask::from_bools(&[false, true, true], &[3]).unwrap();
+        let layer = Layer::new("w", &weight).with_mask(Some(&before));
+        let cut = crate::Magnitude
+            .prune(&layer, Pattern::Unstructured, Sparsity::new(2. / 3.).unwrap())
+            .unwrap();
+        assert_eq!(cut.mask.to_string(), "001");
+    }
+}

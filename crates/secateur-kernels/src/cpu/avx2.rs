@@ -1,0 +1,93 @@
+//! The kernels' vocabulary in AVX2 and FMA: eight lanes, sixteen registers.
+
+use super::simd::Simd;
+use std::arch::x86_64::*;
+
+/// AVX2 with FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2;
+
+// SAFETY, for every block below: the instructions exist because callers of `Simd` run inside
+// `#[target_feature(enable = "avx2,fma,…")]`; the pointers are valid for the lanes named in `Simd`
+// by the caller's promise, and only unaligned loads and stores are used.
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    const MOST: usize = 4;
+    type V = __m256;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn splat4(from: *const f32) -> [__m256; 4] {
+        // SAFETY: see above.
+        unsafe {
+            [
+                _mm256_set1_ps(*from),
+                _mm256_set1_ps(*from.add(1)),
+                _mm256_set1_ps(*from.add(2)),
+                _mm256_set1_ps(*from.add(3)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, v: __m256) {
+        // SAFETY: see above.
+        unsafe { _mm256_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn pick(x: __m256, bits: u32) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+            let places = _mm256_srlv_epi32(_mm256_set1_epi32(bits.cast_signed()), shifts);
+            _mm256_permutevar_ps(x, places)
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(r: &mut [__m256]) {
+        // SAFETY: see above; the caller hands eight rows.
+        unsafe {
+            for i in (0..8).step_by(2) {
+                let (a, b) = (r[i], r[i + 1]);
+                r[i] = _mm256_unpacklo_ps(a, b);
+                r[i + 1] = _mm256_unpackhi_ps(a, b);
+            }
+            for i in (0..8).step_by(4) {
+                let (a, b) = (_mm256_castps_pd(r[i]), _mm256_castps_pd(r[i + 1]));
+                let (c, d) = (_mm256_castps_pd(r[i + 2]), _mm256_castps_pd(r[i + 3]));
+                r[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                r[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                r[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+                r[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+            }
+            for i in 0..4 {
+                let (a, b) = (r[i], r[i + 4]);
+                r[i] = _mm256_permute2f128_ps::<0x20>(a, b);
+                r[i + 4] = _mm256_permute2f128_ps::<0x31>(a, b);
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What can go wrong when something is multiplied.
+
+/// Errors of dispatch and products.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// A slice of the wrong length.
+    #[error("{what} holds {found} numbers, this product needs {expected}")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length needed.
+        expected: usize,
+    },
+    /// More tokens or weights than an address space holds.
+    #[error("{tokens} tokens of {cols} inputs and {rows} outputs are too large to address")]
+    TooLarge {
+        /// Rows of the weight.
+        rows: usize,
+        /// Columns of the weight.
+        cols: usize,
+        /// Tokens asked for.
+        tokens: usize,
+    },
+    /// A tier that nobody knows.
+    #[error("{0:?} is no tier; set SECATEUR_TIER to avx512, avx2 or portable, or leave it unset")]
+    UnknownTier(String),
+    /// A tier that this processor does not have.
+    #[error("this processor has no {asked}; the best tier here is {best}")]
+    NoSuchTier {
+        /// The tier asked for.
+        asked: &'static str,
+        /// The best one there is.
+        best: &'static str,
+    },
+    /// A storage format without a kernel yet.
+    #[error("there is no kernel for the storage format {0}; unpack it to dense first")]
+    UnsupportedFormat(&'static str),
+}

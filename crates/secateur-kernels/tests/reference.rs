@@ -1,0 +1,142 @@
+//! Does every kernel of every tier give what the plain loop gives, on every ragged shape?
+
+use rand::RngExt;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use secateur_kernels::{Dispatcher, KernelError, Product, Tier, reference};
+use secateur_mask::{Mask, Pattern, Scores, Sparsity};
+use secateur_storage::{Dense, Packed};
+
+fn tiers() -> Vec<Dispatcher> {
+    let all = [Tier::Avx512, Tier::Avx2, Tier::Portable];
+    let found = all.map(Dispatcher::with_tier);
+    for missing in found.iter().filter_map(|tier| tier.as_ref().err()) {
+        eprintln!("skipped: {missing}");
+    }
+    found.into_iter().flatten().collect()
+}
+
+fn numbers(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+fn weight(rng: &mut ChaCha8Rng, rows: usize, cols: usize, pattern: Pattern, share: f64) -> Packed {
+    let dense = Dense::new(numbers(rng, rows * cols), &[rows, cols]).unwrap();
+    let scores = Scores::new(numbers(rng, rows * cols), &[rows, cols]).unwrap();
+    let amount = pattern.fixed_sparsity().unwrap_or(Sparsity::new(share).unwrap());
+    Packed::pack(&dense, &pattern.select(scores, amount).unwrap(), pattern).unwrap()
+}
+
+/// Largest error in units of the sum of the products' magnitudes: what rounding may cost.
+fn worst_error(packed: &Packed, product: &Product, x: &[f32], tokens: usize, bias: &[f32]) -> f64 {
+    let (rows, cols) = (product.rows(), product.cols());
+    let mut y = vec![f32::NAN; tokens * rows];
+    product.run(x, tokens, Some(bias), &mut y).unwrap();
+    let expected = reference::product(packed, x, tokens);
+    let mut scale = vec![1.0_f64; tokens * rows];
+    for (row, col, value) in reference::entries(packed) {
+        for token in 0..tokens {
+            scale[token * rows + row] += f64::from(value * x[token * cols + col]).abs();
+        }
+    }
+    let error =
+        |i: usize| (f64::from(y[i]) - expected[i] - f64::from(bias[i % rows])).abs() / scale[i];
+    (0..y.len()).map(error).fold(0.0, |a: f64, b| if b.is_nan() { f64::NAN } else { a.max(b) })
+}
+
+#[test]
+fn every_kernel_agrees_with_the_reference_on_ragged_shapes() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let sizes = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 128, 129, 257, 300];
+    let tokens = [1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 130, 200, 261];
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let pools = [pool(1), pool(3)];
+    let mut kernels = std::collections::BTreeSet::new();
+    for dispatcher in tiers() {
+        for case in 0..700 {
+            let pick = |rng: &mut ChaCha8Rng, from: &[usize]| from[rng.random_range(0..from.len())];
+            let (rows, cols) = (pick(&mut rng, &sizes), pick(&mut rng, &sizes));
+            let tokens = pick(&mut rng, &tokens);
+            let (pattern, share) = match case % 3 {
+                0 => (Pattern::TWO_OF_FOUR, 0.5),
+                1 => (Pattern::Unstructured, 0.9),
+                _ => (Pattern::Unstructured, 0.1),
+            };
+            let packed = weight(&mut rng, rows, cols, pattern, share);
+            let product = Product::new(&packed, &dispatcher).unwrap();
+            let (x, bias) = (numbers(&mut rng, tokens * cols), numbers(&mut rng, rows));
+            let error =
+                pools[case % 2].install(|| worst_error(&packed, &product, &x, tokens, &bias));
+            let plan = product.plan(tokens);
+            assert!(error < 1e-6, "{error} from {}", plan.explain());
+            kernels.insert(plan.kernel().to_owned());
+        }
+    }
+    eprintln!("ran {kernels:?}");
+    for dispatcher in tiers() {
+        for kind in ["2:4", "csr"] {
+            let name = format!("{kind} {}", dispatcher.tier());
+            assert!(kernels.contains(&name), "{name} was never planned, only {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn all_six_patterns_in_every_place() {
+    let pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
+    for dispatcher in tiers() {
+        for (row, group, (low, high)) in
+            (0..4).flat_map(|r| (0..17).flat_map(move |g| pairs.map(|p| (r, g, p))))
+        {
+            let (rows, cols) = (4, 68);
+            let mut values = vec![0.0; rows * cols];
+            values[row * cols + group * 4 + low] = 3.0;
+            values[row * cols + group * 4 + high] = 5.0;
+            let bits: Vec<bool> = values.iter().map(|v| *v != 0.0).collect();
+            let mask = Mask::from_bools(&bits, &[rows, cols]).unwrap();
+            let dense = Dense::new(values, &[rows, cols]).unwrap();
+            let packed = Packed::pack(&dense, &mask, Pattern::TWO_OF_FOUR).unwrap();
+            let product = Product::new(&packed, &dispatcher).unwrap();
+            for tokens in [1, 4, 16, 128] {
+                let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 1021) as f32).collect();
+                let mut y = vec![f32::NAN; tokens * rows];
+                product.run(&x, tokens, None, &mut y).unwrap();
+                let y: Vec<f64> = y.into_iter().map(f64::from).collect();
+                assert_eq!(y, reference::product(&packed, &x, tokens));
+            }
+        }
+    }
+}
+
+#[test]
+fn infinities_reach_only_the_outputs_that_keep_their_column() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for dispatcher in tiers() {
+        for tokens in [1, 40] {
+            let packed = weight(&mut rng, 40, 64, Pattern::TWO_OF_FOUR, 0.5);
+            let product = Product::new(&packed, &dispatcher).unwrap();
+            let mut x = numbers(&mut rng, tokens * 64);
+            x[5] = f32::INFINITY;
+            let mut y = vec![0.0; tokens * 40];
+            product.run(&x, tokens, None, &mut y).unwrap();
+            let kept: Vec<usize> =
+                reference::entries(&packed).iter().filter(|e| e.1 == 5).map(|e| e.0).collect();
+            for (i, y) in y.iter().enumerate() {
+                assert_eq!(y.is_infinite(), i < 40 && kept.contains(&i), "output {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_lengths_are_errors() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let packed = weight(&mut rng, 4, 8, Pattern::TWO_OF_FOUR, 0.5);
+    let product = Product::new(&packed, &Dispatcher::probe().unwrap()).unwrap();
+    let mut y = [0.0; 8];
+    let length = |what, found, expected| Err(KernelError::Length { what, found, expected });
+    assert_eq!(product.run(&[0.0; 15], 2, None, &mut y), length("x", 15, 16));
+    assert_eq!(product.run(&[0.0; 16], 2, None, &mut y[1..]), length("y", 7, 8));
+    assert_eq!(product.run(&[0.0; 16], 2, Some(&[0.0]), &mut y), length("bias", 1, 4));
+    assert!(product.run(&[], usize::MAX, None, &mut y).is_err());
+    assert_eq!(product.run(&[], 0, None, &mut []), Ok(()));
+}

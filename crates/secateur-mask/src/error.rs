@@ -1,0 +1,82 @@
+//! What can go wrong with a mask: one variant per cause, each message says what to do.
+
+use crate::{Pattern, Sparsity};
+
+/// Errors of masks, patterns and selection.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaskError {
+    /// A share of zeros outside `[0, 1]`, or not a number.
+    #[error("a sparsity is a share of zeros between 0 and 1, but {0} was given")]
+    Sparsity(f64),
+    /// `N:M` with N = 0, N >= M or M > 64.
+    #[error("{n}:{m} keeps {n} of every {m}; it needs 1 <= N < M <= 64")]
+    NOfM {
+        /// Entries kept in each group.
+        n: usize,
+        /// Entries in each group.
+        m: usize,
+    },
+    /// A block without rows or columns.
+    #[error("a block of {rows} x {cols} holds nothing; both sides must be at least 1")]
+    Block {
+        /// Rows of the block.
+        rows: usize,
+        /// Columns of the block.
+        cols: usize,
+    },
+    /// A pattern's name that nobody knows.
+    #[error(
+        "{0:?} is no pattern; write unstructured, N:M (such as 2:4), blockRxC (such as block4x1), \
+         channel (output rows) or input-channel"
+    )]
+    UnknownPattern(String),
+    /// The pattern decides the sparsity by itself, and another one was asked for.
+    #[error("{pattern} fixes the sparsity at {fixed}, but {asked} was asked for; ask for {fixed}")]
+    FixedSparsity {
+        /// The pattern in question.
+        pattern: Pattern,
+        /// What the pattern always gives.
+        fixed: Sparsity,
+        /// What was asked for.
+        asked: Sparsity,
+    },
+    /// The number of entries does not match the shape.
+    #[error("shape {shape:?} does not hold {len} entries; pass one entry per weight, row-major")]
+    Shape {
+        /// The shape given.
+        shape: Vec<usize>,
+        /// The number of entries given.
+        len: usize,
+    },
+    /// Two masks of different shapes were combined.
+    #[error("masks of shapes {left:?} and {right:?} cannot be combined; they must be equal")]
+    ShapeMismatch {
+        /// Shape of the left operand.
+        left: Vec<usize>,
+        /// Shape of the right operand.
+        right: Vec<usize>,
+    },
+    /// A score that cannot be ranked.
+    #[error("the score at flat index {index} is NaN; a criterion must give every weight a number")]
+    NanScore {
+        /// Row-major position of the score.
+        index: usize,
+    },
+    /// Raw words with bits set beyond the last entry, or of the wrong count.
+    #[error("a mask of {len} entries needs {expected} words with zero padding bits")]
+    Words {
+        /// Entries of the mask.
+        len: usize,
+        /// Words that hold them.
+        expected: usize,
+    },
+    /// The mask does not have the pattern it was said to have.
+    #[error("the mask is not {pattern}: {detail}")]
+    Violation {
+        /// The pattern that was claimed.
+        pattern: Pattern,
+        /// The first place that breaks it.
+        detail: String,
+    },
+}

@@ -1,0 +1,36 @@
+//! What *shape* may a sparsity have, and which entries does a score keep?
+//!
+//! Three small types carry the answer. A [`Sparsity`] says how much goes, a [`Pattern`] says in
+//! which shape, and a [`Mask`] records which entries stayed. [`Pattern::select`] makes the third out
+//! of the first two and of [`Scores`]; [`Mask::verify`] proves afterwards that the shape holds.
+//!
+//! A key decision of this crate: it knows slices and shapes, no tensor library. A mask made here is
+//! as good for candle as for anything else.
+//!
+//! ```
+//! use secateur_mask::{Pattern, Scores, Sparsity};
+//!
+//! let pattern: Pattern = "2:4".parse()?;
+//! let weights = [0.1, -0.9, 0.5, 0.0, 3.0, 1.0, 2.0, 4.0_f32];
+//! let scores: Vec<f32> = weights.iter().map(|w| w.abs()).collect();
+//! let mask = pattern.select(Scores::new(&scores, &[2, 4])?, Sparsity::new(0.5)?)?;
+//!
+//! assert_eq!(mask.to_string(), "0110\n1001");
+//! mask.verify(&pattern)?;
+//! # Ok::<(), secateur_mask::MaskError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod error;
+mod mask;
+mod pattern;
+mod scores;
+mod select;
+mod sparsity;
+mod verify;
+
+pub use error::MaskError;
+pub use mask::Mask;
+pub use pattern::{Axis, Block, NOfM, Pattern};
+pub use scores::Scores;
+pub use sparsity::Sparsity;
