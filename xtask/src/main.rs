@@ -1,2 +1,53 @@
-//! x
-fn main() {}
+//! `cargo xtask`: the command line of secateur, one file per command.
+#![forbid(unsafe_code)]
+
+mod data;
+mod measure;
+mod progress;
+mod prune_finetune;
+mod recipe;
+mod report;
+mod table;
+mod tidy;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Prune networks, retrain them, store only what is left and multiply only what is left.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train, prune, retrain, prove the pattern, pack, and report dense beside pruned.
+    PruneFinetune(prune_finetune::Args),
+    /// Fetch a data set by package name, check it, and say where it is.
+    Data(data::Args),
+    /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
+    Tidy,
+    /// Print the resident memory of a process that runs one checkpoint (used by reports).
+    #[command(hide = true)]
+    MeasureMemory(measure::MemoryArgs),
+}
+
+fn main() -> ExitCode {
+    progress::init();
+    let result = match Cli::parse().command {
+        Command::PruneFinetune(args) => prune_finetune::run(args),
+        Command::Data(args) => data::run(args),
+        Command::Tidy => tidy::run(),
+        Command::MeasureMemory(args) => measure::print_memory(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use secateur_kernels::{Dispatcher, Product, Tier};
+use secateur_kernels::{Dispatcher, KernelKind, Product, Tier};
 use secateur_mask::{Pattern, Scores, Sparsity};
 use secateur_storage::{Dense, Packed};
 use std::time::Instant;
@@ -38,8 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut products = vec![];
         for tier in [Tier::Avx512, Tier::Avx2, Tier::Portable] {
             let Ok(dispatcher) = Dispatcher::with_tier(tier) else { continue };
-            for weight in &weights[usize::from(!products.is_empty())..] {
-                products.push(Product::new(weight, &dispatcher)?);
+            let kinds = [KernelKind::Dense, KernelKind::TwoFour, KernelKind::Csr];
+            for (weight, kind) in weights.iter().zip(kinds).skip(usize::from(!products.is_empty()))
+            {
+                products.push(Product::with_kernel(weight, &dispatcher, kind)?);
             }
         }
         for tokens in tokens.split(',') {

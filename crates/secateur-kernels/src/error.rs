@@ -1,5 +1,7 @@
 //! What can go wrong when something is multiplied.
 
+use crate::KernelKind;
+
 /// Errors of dispatch and products.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -35,7 +37,12 @@ pub enum KernelError {
         /// The best one there is.
         best: &'static str,
     },
-    /// A storage format without a kernel yet.
-    #[error("there is no kernel for the storage format {0}; unpack it to dense first")]
-    UnsupportedFormat(&'static str),
+    /// A storage format that a kernel cannot run.
+    #[error("the {kind} kernel cannot run a {format} weight; ask the dispatcher for a plan")]
+    UnsupportedFormat {
+        /// The kernel asked for.
+        kind: KernelKind,
+        /// The weight's format.
+        format: &'static str,
+    },
 }

@@ -30,22 +30,44 @@ impl Product {
     /// Lays `weight` out for the kernels that `dispatcher` plans for it.
     pub fn new(weight: &Packed, dispatcher: &Dispatcher) -> Result<Self, KernelError> {
         let problem = Problem::of(weight, 1);
-        let wins = |kind| {
-            PROBES
-                .iter()
-                .any(|&tokens| dispatcher.plan(&Problem { tokens, ..problem }).kind() == kind)
-        };
-        let csr = || Csr::new(weight).map(|csr| (KernelKind::Csr, Weight::Csr(csr)));
-        let sparse = match weight {
-            Packed::TwoFour(packed) if wins(KernelKind::TwoFour) => {
-                Some((KernelKind::TwoFour, Weight::TwoFour(TwoFour::new(packed))))
+        let plans = PROBES.map(|tokens| dispatcher.plan(&Problem { tokens, ..problem }).kind());
+        let mut product = Self { problem, dispatcher: *dispatcher, dense: None, sparse: None };
+        for kind in [KernelKind::TwoFour, KernelKind::Csr, KernelKind::Dense] {
+            let wins = plans.iter().any(|plan| *plan == kind);
+            let second_sparse = product.sparse.is_some() && kind == KernelKind::Csr;
+            if wins && !second_sparse {
+                product.lay_out(weight, kind)?;
             }
-            Packed::TwoFour(_) | Packed::Bitmap(_) if wins(KernelKind::Csr) => csr(),
-            Packed::TwoFour(_) | Packed::Bitmap(_) | Packed::Dense(_) => None,
-            other => return Err(KernelError::UnsupportedFormat(other.format())),
-        };
-        let dense = (sparse.is_none() || wins(KernelKind::Dense)).then(|| DenseWeight::new(weight));
-        Ok(Self { problem, dispatcher: *dispatcher, dense, sparse })
+        }
+        Ok(product)
+    }
+
+    /// Lays `weight` out for one kernel only, faster or not: for benchmarks and tests.
+    pub fn with_kernel(
+        weight: &Packed,
+        dispatcher: &Dispatcher,
+        kind: KernelKind,
+    ) -> Result<Self, KernelError> {
+        let problem = Problem::of(weight, 1);
+        let mut product = Self { problem, dispatcher: *dispatcher, dense: None, sparse: None };
+        product.lay_out(weight, kind)?;
+        Ok(product)
+    }
+
+    fn lay_out(&mut self, weight: &Packed, kind: KernelKind) -> Result<(), KernelError> {
+        let unsupported = || KernelError::UnsupportedFormat { kind, format: weight.format() };
+        match (kind, weight) {
+            (KernelKind::Dense, _) => self.dense = Some(DenseWeight::new(weight)),
+            (KernelKind::TwoFour, Packed::TwoFour(packed)) => {
+                self.sparse = Some((kind, Weight::TwoFour(TwoFour::new(packed))));
+            }
+            (KernelKind::Csr, _) => {
+                let csr = Csr::new(weight).ok_or_else(unsupported)?;
+                self.sparse = Some((kind, Weight::Csr(csr)));
+            }
+            _ => return Err(unsupported()),
+        }
+        Ok(())
     }
 
     /// `y = x · Wᵀ + bias`, overwriting `y`: `x` is `[tokens, cols]`, `bias` `[rows]`, `y`

@@ -1,1 +1,30 @@
-//! x
+//! What is a layer that can be pruned, and what models are built of it?
+//!
+//! [`Linear`] is one drop-in layer in three states: dense, masked and packed. A [`Network`] hands
+//! its prunable layers out by name; everything else (criteria, the loop, storage) works through
+//! that. [`Mlp`] is the network of this crate: [`Mlp::lenet_300_100`] and [`Mlp::digits`].
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use secateur_nn::{Mlp, Network};
+//!
+//! let network = Mlp::lenet_300_100(0, &Device::Cpu)?;
+//! let images = Tensor::zeros((2, 784), candle_core::DType::F32, &Device::Cpu)?;
+//! assert_eq!(network.forward(&images)?.dims(), [2, 10]);
+//! assert_eq!(network.layers().keys().collect::<Vec<_>>(), ["fc1", "fc2", "fc3"]);
+//! # Ok::<(), secateur_nn::NnError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod dropout;
+mod error;
+mod linear;
+mod mlp;
+mod network;
+mod packed;
+
+pub use dropout::Dropout;
+pub use error::NnError;
+pub use linear::{Linear, State};
+pub use mlp::Mlp;
+pub use network::{Network, biases, count_nonzero, count_parameters, weight_name};

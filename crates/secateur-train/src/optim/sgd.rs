@@ -1,0 +1,101 @@
+//! Stochastic gradient descent with momentum, as PyTorch defines it (Sutskever et al. 2013).
+
+use super::{Optimizer, saved};
+use crate::TrainError;
+use candle_core::{Tensor, Var, backprop::GradStore};
+use std::collections::BTreeMap;
+
+/// SGD with momentum and (coupled) L2 weight decay.
+#[derive(Debug)]
+pub struct Sgd {
+    parameters: BTreeMap<String, Var>,
+    buffers: BTreeMap<String, Tensor>,
+    learning_rate: f64,
+    momentum: f64,
+    weight_decay: f64,
+}
+
+impl Sgd {
+    /// An optimizer with zero momentum buffers.
+    pub fn new(
+        parameters: BTreeMap<String, Var>,
+        learning_rate: f64,
+        momentum: f64,
+        weight_decay: f64,
+    ) -> Result<Self, TrainError> {
+        let mut buffers = BTreeMap::new();
+        for (name, parameter) in &parameters {
+            buffers.insert(name.clone(), parameter.zeros_like()?);
+        }
+        Ok(Self { parameters, buffers, learning_rate, momentum, weight_decay })
+    }
+}
+
+impl Optimizer for Sgd {
+    fn parameters(&self) -> &BTreeMap<String, Var> {
+        &self.parameters
+    }
+
+    /// b ← μ·b + (g + λ·w), w ← w − η·b.
+    fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
+        for ((_, parameter), buffer) in self.parameters.iter().zip(self.buffers.values_mut()) {
+            let Some(gradient) = gradients.get(parameter) else { continue };
+            let decay = (parameter.as_tensor() * self.weight_decay)?;
+            let moved = ((&*buffer * self.momentum)? + (gradient + decay)?)?;
+            parameter.set(&(parameter.as_tensor() - (&moved * self.learning_rate)?)?)?;
+            *buffer = moved.detach();
+        }
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
+    fn moments_mut(&mut self, parameter: &str) -> Vec<&mut Tensor> {
+        self.buffers.get_mut(parameter).into_iter().collect()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
+        let named =
+            |(name, buffer): (&String, &Tensor)| (format!("{name}/momentum"), buffer.clone());
+        Ok(self.buffers.iter().map(named).collect())
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
+        let mut buffers = BTreeMap::new();
+        for (name, parameter) in &self.parameters {
+            buffers.insert(name.clone(), saved(state, &format!("{name}/momentum"), parameter)?);
+        }
+        self.buffers = buffers;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn follows_the_published_formula() {
+        let var = Var::new(&[1.0_f32], &Device::Cpu).unwrap();
+        let mut sgd = Sgd::new([("w".to_owned(), var.clone())].into(), 0.1, 0.5, 0.2).unwrap();
+        let (mut expected, mut buffer) = (1.0_f64, 0.0);
+        for _ in 0..3 {
+            let loss = (var.as_tensor() * 3.0).unwrap().sum_all().unwrap();
+            sgd.step(&loss.backward().unwrap()).unwrap();
+            buffer = 0.5 * buffer + 3.0 + 0.2 * expected;
+            expected -= 0.1 * buffer;
+        }
+        let found = var.to_vec1::<f32>().unwrap()[0];
+        assert!((f64::from(found) - expected).abs() < 1e-6, "{found} {expected}");
+        let state = sgd.state().unwrap();
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["w/momentum"]);
+        sgd.load_state(&state).unwrap();
+    }
+}

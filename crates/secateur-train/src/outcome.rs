@@ -1,0 +1,79 @@
+//! What does a run leave behind? Three checkpoints, two judgements and a proof.
+
+use crate::{Evaluation, TrainError};
+use candle_core::{D, Tensor};
+use secateur_storage::Checkpoint;
+use serde::Serialize;
+
+/// The largest difference that packing may make, relative to a sample's largest logit: kernels add
+/// in another order, nothing more.
+const TOLERANCE: f64 = 1e-5;
+
+/// What [`Run::execute`](crate::Run::execute) gives.
+#[derive(Debug)]
+pub struct Outcome<N> {
+    /// The network, packed: it multiplies only what is left.
+    pub network: N,
+    /// The dense network's weights.
+    pub dense: Checkpoint,
+    /// The pruned network's weights, packed, with their patterns.
+    pub pruned: Checkpoint,
+    /// The masks, with their patterns.
+    pub masks: Checkpoint,
+    /// The dense network, judged by the test samples.
+    pub dense_test: Evaluation,
+    /// The packed network, judged by the same.
+    pub pruned_test: Evaluation,
+    /// That packing changed nothing.
+    pub proof: Proof,
+}
+
+/// The packed network against the masked dense one, over the whole test set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Proof {
+    /// Largest difference of a logit, relative to the largest logit of its sample.
+    pub difference: f64,
+    /// Samples compared; all predictions are the same.
+    pub samples: usize,
+}
+
+impl Proof {
+    /// Compares logits `[n, classes]`. Errors when they differ by more than rounding or when a single
+    /// prediction does.
+    pub(crate) fn of(packed: &Tensor, masked: &Tensor) -> Result<Self, TrainError> {
+        let scale = masked.abs()?.max_keepdim(D::Minus1)?;
+        let relative =
+            (packed - masked)?.abs()?.broadcast_div(&scale.maximum(f32::MIN_POSITIVE)?)?;
+        let values = relative.flatten_all()?.to_vec1::<f32>()?;
+        // NaN is a difference too: `f64::max` would lose it.
+        let worst = |a: f64, b: f32| if a.is_nan() || a >= f64::from(b) { a } else { f64::from(b) };
+        let difference = values.into_iter().fold(0.0, worst);
+        let same: Vec<u8> =
+            packed.argmax(D::Minus1)?.eq(&masked.argmax(D::Minus1)?)?.flatten_all()?.to_vec1()?;
+        let disagreements = same.iter().filter(|same| **same == 0).count();
+        if difference <= TOLERANCE && disagreements == 0 {
+            Ok(Self { difference, samples: same.len() })
+        } else {
+            Err(TrainError::Proof { difference, disagreements })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn proof(packed: [[f32; 2]; 2]) -> Result<Proof, TrainError> {
+        let tensor = |values: [[f32; 2]; 2]| Tensor::new(&values, &Device::Cpu).unwrap();
+        Proof::of(&tensor(packed), &tensor([[1.0, 100.0], [2.0, 1.0]]))
+    }
+
+    #[test]
+    fn rounding_passes_anything_else_does_not() {
+        assert_eq!(proof([[1.0, 100.0], [2.0, 1.0]]).unwrap().difference, 0.0);
+        assert_eq!(proof([[1.0005, 100.0], [2.0, 1.0]]).unwrap().samples, 2);
+        assert!(proof([[1.01, 100.0], [2.0, 1.0]]).is_err());
+        assert!(proof([[1.0, 100.0], [f32::NAN, 1.0]]).is_err());
+    }
+}

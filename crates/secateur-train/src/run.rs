@@ -1,0 +1,165 @@
+//! What is the whole job? Train, prune, retrain, prove the pattern, pack, run packed, judge.
+
+use crate::{
+    Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, TrainError, Training, evaluate,
+    fit, logits,
+};
+use candle_core::{Tensor, Var};
+use secateur_criteria::{Allocation, Criterion, Layer, prune};
+use secateur_kernels::Dispatcher;
+use secateur_mask::{Mask, Pattern};
+use secateur_nn::{Network, weight_name};
+use secateur_storage::{Checkpoint, Dense, Packed};
+use std::collections::BTreeMap;
+
+/// The prune–retrain loop: five independent choices, two training routines and a seed.
+///
+/// The facade's quick start runs one; `docs/extending.md` shows a criterion of one's own in it.
+#[derive(Debug)]
+pub struct Run {
+    /// *Which* weights matter.
+    pub criterion: Box<dyn Criterion>,
+    /// In *what shape* they go.
+    pub pattern: Pattern,
+    /// *How much* of each layer goes.
+    pub allocation: Box<dyn Allocation>,
+    /// *When* how much goes.
+    pub schedule: Box<dyn Schedule>,
+    /// How the dense network is trained.
+    pub training: Training,
+    /// How it is retrained after each pruning.
+    pub retraining: Training,
+    /// Where all random numbers come from.
+    pub seed: u64,
+}
+
+impl Run {
+    /// Runs the whole job on a freshly initialised `network`.
+    ///
+    /// All choices are made on training and validation samples. The test samples are looked at once,
+    /// at the end, by the finished networks. The packed network is read back from the bytes that
+    /// would be written, so the pattern is proved on those, and its outputs are proved equal to the
+    /// masked network's before it is judged.
+    pub fn execute<N: Network>(
+        &self,
+        mut network: N,
+        split: &Split,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome<N>, TrainError> {
+        self.training.check()?;
+        self.retraining.check()?;
+        let dispatcher = Dispatcher::probe()?;
+
+        fit(&network, split, &self.training, &BTreeMap::new(), "dense", self.seed, observer)?;
+        let dense = checkpoint(&network)?;
+
+        let mut masks = BTreeMap::new();
+        let rounds = self.schedule.rounds();
+        for round in 0..rounds {
+            let Some(target) = self.schedule.at(round) else { break };
+            masks = self.prune_round(&mut network, &masks, target)?;
+            let name = format!("retrain {}/{rounds}", round + 1);
+            fit(&network, split, &self.retraining, &masks, &name, self.seed, observer)?;
+        }
+
+        let (pruned, mask_file) = self.pack(&network, &masks)?;
+        let dense_test = self.judge_dense(&network, &dense, &split.test)?;
+        let masked_logits = logits(&network, &split.test)?;
+        for (name, layer) in network.layers_mut() {
+            if let Some(packed) = pruned.tensors.get(&weight_name(&name))
+                && masks.contains_key(&weight_name(&name))
+            {
+                layer.pack(packed, &dispatcher)?;
+            }
+        }
+        let packed_logits = logits(&network, &split.test)?;
+        let proof = Proof::of(&packed_logits, &masked_logits)?;
+        let pruned_test = Evaluation::of(&packed_logits, split.test.ys())?;
+        Ok(Outcome { network, dense, pruned, masks: mask_file, dense_test, pruned_test, proof })
+    }
+
+    /// Scores, selects and cuts; returns the new masks by parameter name.
+    fn prune_round<N: Network>(
+        &self,
+        network: &mut N,
+        masks: &BTreeMap<String, Mask>,
+        target: secateur_mask::Sparsity,
+    ) -> Result<BTreeMap<String, Mask>, TrainError> {
+        let weights: BTreeMap<String, Var> = network
+            .layers()
+            .into_iter()
+            .filter_map(|(name, layer)| Some((weight_name(&name), layer.weight()?.clone())))
+            .collect();
+        let layers: Vec<Layer<'_>> = weights
+            .iter()
+            .map(|(name, weight)| Layer::new(name, weight).with_mask(masks.get(name)))
+            .collect();
+        let cuts = prune(&layers, &*self.criterion, self.pattern, &*self.allocation, target)?;
+        let mut masks = BTreeMap::new();
+        for (name, layer) in network.layers_mut() {
+            let name = weight_name(&name);
+            if let Some(cut) = cuts.get(&name) {
+                if let (Some(repaired), Some(weight)) = (&cut.weight, layer.weight()) {
+                    weight.set(repaired)?;
+                }
+                layer.set_mask(cut.mask.clone())?;
+                masks.insert(name, cut.mask.clone());
+            }
+        }
+        Ok(masks)
+    }
+
+    /// Packs what the masks keep, by way of the bytes of the file: every claim is proved twice.
+    fn pack<N: Network>(
+        &self,
+        network: &N,
+        masks: &BTreeMap<String, Mask>,
+    ) -> Result<(Checkpoint, Checkpoint), TrainError> {
+        let (mut pruned, mut mask_file) = (checkpoint(network)?, Checkpoint::default());
+        for (name, mask) in masks {
+            if let Some(Packed::Dense(weight)) = pruned.tensors.get(name) {
+                let packed = Packed::pack(weight, mask, self.pattern)?;
+                pruned.tensors.insert(name.clone(), packed);
+                pruned.patterns.insert(name.clone(), self.pattern);
+            }
+            mask_file.masks.insert(name.clone(), mask.clone());
+            mask_file.patterns.insert(name.clone(), self.pattern);
+        }
+        Ok((Checkpoint::from_bytes(&pruned.to_bytes()?)?, mask_file))
+    }
+
+    /// Puts the dense weights back for one look at the test samples.
+    fn judge_dense<N: Network>(
+        &self,
+        network: &N,
+        dense: &Checkpoint,
+        test: &Samples,
+    ) -> Result<Evaluation, TrainError> {
+        let parameters = network.parameters();
+        let mut sparse = BTreeMap::new();
+        for (name, parameter) in &parameters {
+            sparse.insert(name, parameter.copy()?);
+            if let Some(weight) = dense.tensors.get(name) {
+                let values = weight.unpack().into_values();
+                parameter.set(&Tensor::from_vec(values, parameter.shape(), parameter.device())?)?;
+            }
+        }
+        let evaluation = evaluate(network, test);
+        for (name, parameter) in &parameters {
+            if let Some(weight) = sparse.get(name) {
+                parameter.set(weight)?;
+            }
+        }
+        evaluation
+    }
+}
+
+/// Every parameter of a network, dense.
+fn checkpoint<N: Network>(network: &N) -> Result<Checkpoint, TrainError> {
+    let mut checkpoint = Checkpoint::default();
+    for (name, parameter) in network.parameters() {
+        let values = parameter.flatten_all()?.to_vec1::<f32>()?;
+        checkpoint.tensors.insert(name, Packed::Dense(Dense::new(values, parameter.dims())?));
+    }
+    Ok(checkpoint)
+}

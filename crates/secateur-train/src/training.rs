@@ -1,0 +1,110 @@
+//! How is a network trained? The settings of one routine, dense or sparse.
+
+use crate::{AdamW, Optimizer, Sgd, TrainError};
+use candle_core::Var;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One training routine: what a recipe's `[training]` and `[retraining]` hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Passes over the training samples, at most.
+    pub epochs: usize,
+    /// Samples per step.
+    pub batch_size: usize,
+    /// What moves the weights.
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
+    /// The learning rate at the start.
+    pub learning_rate: f64,
+    /// How the learning rate falls.
+    #[serde(default)]
+    pub decay: Decay,
+    /// Weight decay; 0 by default.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Dropout probability for hidden units; while sparse it shrinks with the square root of the
+    /// density (Han et al. 2015, section 3.2). 0 by default.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Stops after this many epochs without a better validation result; never by default. The best
+    /// epoch's weights are kept in either case.
+    #[serde(default)]
+    pub patience: Option<usize>,
+}
+
+/// The optimizers of this crate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// [`AdamW`]; with no weight decay, Adam.
+    #[default]
+    AdamW,
+    /// [`Sgd`] with momentum 0.9.
+    Sgd,
+}
+
+/// How the learning rate falls over a routine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Half a cosine, down to zero (Loshchilov & Hutter 2017).
+    #[default]
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+impl Training {
+    /// Adam with a cosine decay: no weight decay, no dropout, every epoch run.
+    pub fn adam(epochs: usize, batch_size: usize, learning_rate: f64) -> Self {
+        Self {
+            epochs,
+            batch_size,
+            optimizer: OptimizerKind::AdamW,
+            learning_rate,
+            decay: Decay::Cosine,
+            weight_decay: 0.0,
+            dropout: 0.0,
+            patience: None,
+        }
+    }
+
+    /// Errors on settings that cannot train: nothing to do, rates out of range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let check = |ok, what, value: String, must| {
+            if ok { Ok(()) } else { Err(TrainError::Setting { what, value, must }) }
+        };
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        check(self.epochs > 0, "epochs", self.epochs.to_string(), "at least 1")?;
+        check(self.batch_size > 0, "batch_size", self.batch_size.to_string(), "at least 1")?;
+        let (rate, decay) = (self.learning_rate, self.weight_decay);
+        check(positive(rate), "learning_rate", rate.to_string(), "above 0")?;
+        check(decay == 0.0 || positive(decay), "weight_decay", decay.to_string(), "0 or more")?;
+        let dropout = self.dropout;
+        check((0.0..1.0).contains(&dropout), "dropout", dropout.to_string(), "in 0..1")
+    }
+
+    /// The learning rate at `step` of `steps`.
+    pub(crate) fn rate(&self, step: usize, steps: usize) -> f64 {
+        match self.decay {
+            Decay::Constant => self.learning_rate,
+            Decay::Cosine => {
+                let done = step as f64 / steps.max(1) as f64;
+                self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        }
+    }
+
+    pub(crate) fn optimizer(
+        &self,
+        parameters: BTreeMap<String, Var>,
+    ) -> Result<Box<dyn Optimizer>, TrainError> {
+        let (rate, decay) = (self.learning_rate, self.weight_decay);
+        Ok(match self.optimizer {
+            OptimizerKind::AdamW => Box::new(AdamW::new(parameters, rate, decay)?),
+            OptimizerKind::Sgd => Box::new(Sgd::new(parameters, rate, 0.9, decay)?),
+        })
+    }
+}

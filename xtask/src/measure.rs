@@ -1,0 +1,118 @@
+//! How fast is a network, and how much memory does it take? Measured, dense and pruned in turn.
+
+use crate::progress;
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Tensor};
+use secateur::{
+    nn::{Mlp, Network},
+    prelude::{Checkpoint, Device, Dispatcher},
+};
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+use tracing_indicatif::span_ext::IndicatifSpanExt;
+
+/// Samples of the large batch.
+pub const LARGE_BATCH: usize = 256;
+/// Time spent on each batch size.
+const BUDGET: Duration = Duration::from_millis(1500);
+/// Fewest calls that a 99th percentile is taken from.
+const FEWEST_CALLS: usize = 200;
+
+/// Latency of a forward pass, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Median for one sample.
+    pub batch1: f64,
+    /// 99th percentile for one sample.
+    pub batch1_p99: f64,
+    /// Median for a large batch.
+    pub batch_large: f64,
+    /// 99th percentile for a large batch.
+    pub batch_large_p99: f64,
+}
+
+/// Latencies of two networks on rows of `inputs`, measured alternately in one run.
+pub fn latencies(networks: [&Mlp; 2], inputs: &Tensor) -> Result<[Latency; 2]> {
+    let mut results = [[(0.0, 0.0); 2]; 2];
+    let bar = progress::bar("latency", 2);
+    for (size, batch) in [1, LARGE_BATCH].into_iter().enumerate() {
+        let rows: Vec<u32> = (0..batch).map(|i| (i % inputs.dims()[0]) as u32).collect();
+        let xs = inputs.index_select(&Tensor::new(rows, inputs.device())?, 0)?;
+        let mut times = [vec![], vec![]];
+        let start = Instant::now();
+        while start.elapsed() < BUDGET || times[0].len() < FEWEST_CALLS {
+            for (network, times) in networks.iter().zip(&mut times) {
+                let start = Instant::now();
+                network.forward(&xs)?;
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        for (network, times) in times.iter_mut().enumerate() {
+            // The first calls fill caches and start threads.
+            times.drain(..FEWEST_CALLS / 10);
+            times.sort_by(f64::total_cmp);
+            results[network][size] = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        }
+        bar.pb_inc(1);
+    }
+    Ok(results.map(|[one, large]| Latency {
+        batch1: one.0,
+        batch1_p99: one.1,
+        batch_large: large.0,
+        batch_large_p99: large.1,
+    }))
+}
+
+/// The network that a checkpoint file holds, packed where the file is.
+pub fn load(file: &Path) -> Result<Mlp> {
+    let checkpoint = Checkpoint::load(file)?;
+    Mlp::load(&checkpoint, &Dispatcher::probe()?, &Device::Cpu)
+        .with_context(|| format!("in {}", file.display()))
+}
+
+/// Arguments of the hidden command `measure-memory`.
+#[derive(clap::Args)]
+pub struct MemoryArgs {
+    /// The checkpoint to run.
+    file: PathBuf,
+}
+
+/// Loads a checkpoint, runs it once for one sample and once for a large batch, and prints the
+/// resident bytes of this process. Nothing else is in it: no data set, no second network.
+pub fn print_memory(args: &MemoryArgs) -> Result<()> {
+    let network = load(&args.file)?;
+    for batch in [1, LARGE_BATCH] {
+        network.forward(&Tensor::zeros((batch, network.inputs()), DType::F32, &Device::Cpu)?)?;
+    }
+    let memory =
+        memory_stats::memory_stats().context("this system does not tell resident memory")?;
+    println!("{}", memory.physical_mem);
+    Ok(())
+}
+
+/// Resident bytes of a process of its own that runs the checkpoint: the median of several, on one
+/// thread, since every thread brings a stack and an arena of its own.
+pub fn resident_bytes(file: &Path) -> Result<u64> {
+    let program = std::env::current_exe().context("cannot find this program again")?;
+    let mut readings = Vec::new();
+    for _ in 0..5 {
+        let output = Command::new(&program)
+            .env("RAYON_NUM_THREADS", "1")
+            .arg("measure-memory")
+            .arg(file)
+            .output()
+            .context("cannot start a process to measure memory in")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            bail!("measuring memory failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        readings.push(text.trim().parse::<u64>().context("measuring memory printed no number")?);
+    }
+    readings.sort_unstable();
+    ensure!(readings[0] > 0, "the system says that a running process has no memory");
+    Ok(readings[readings.len() / 2])
+}

@@ -1,0 +1,100 @@
+//! What does a person see while it works? A bar for every long phase, through tracing.
+
+use anyhow::Result;
+use indicatif::ProgressStyle;
+use secateur::{
+    storage::write_atomically,
+    train::{Epoch, Observer, Phase},
+};
+use std::path::PathBuf;
+use tracing::{Span, info, info_span};
+use tracing_indicatif::{IndicatifLayer, span_ext::IndicatifSpanExt};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+const TEMPLATE: &str =
+    "{span_child_prefix}{msg:<16} {wide_bar} {pos:>6}/{len} {elapsed:>4}, {eta} left";
+
+/// Sends log lines and progress bars to standard error. `RUST_LOG` decides how many lines.
+pub fn init() {
+    let bars = IndicatifLayer::new();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(bars.get_stderr_writer())
+        .with_target(false)
+        .with_level(false)
+        .without_time();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::registry().with(filter).with(lines).with(bars).init();
+}
+
+/// A bar of `length` steps, shown until it is dropped.
+pub fn bar(message: &str, length: usize) -> Span {
+    let span = info_span!("progress");
+    let style = ProgressStyle::with_template(TEMPLATE);
+    span.pb_set_style(&style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    span.pb_set_length(length as u64);
+    span.pb_set_message(message);
+    span.pb_start();
+    span
+}
+
+/// Shows the phases of a run as bars and keeps `metrics.jsonl` up to date.
+pub struct Watcher {
+    bar: Span,
+    metrics: PathBuf,
+    lines: String,
+    best: Option<Epoch>,
+    failed: Option<anyhow::Error>,
+}
+
+impl Watcher {
+    /// A watcher that writes its metrics to `metrics`.
+    pub fn new(metrics: PathBuf) -> Self {
+        Self { bar: Span::none(), metrics, lines: String::new(), best: None, failed: None }
+    }
+
+    /// Ends the last phase; errors when metrics could not be written.
+    pub fn finish(mut self) -> Result<()> {
+        self.end_phase();
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn end_phase(&mut self) {
+        self.bar = Span::none();
+        if let Some(best) = self.best.take() {
+            info!(
+                "{}: {:.2} % sparse, best epoch {}, validation accuracy {:.2} %",
+                best.phase,
+                best.sparsity * 100.0,
+                best.epoch,
+                best.validation_accuracy * 100.0
+            );
+        }
+    }
+
+    /// The whole file each time, so that it is never half a line.
+    fn record(&mut self, epoch: &Epoch) -> Result<()> {
+        self.lines += &serde_json::to_string(epoch)?;
+        self.lines.push('\n');
+        Ok(write_atomically(&self.metrics, self.lines.as_bytes())?)
+    }
+}
+
+impl Observer for Watcher {
+    fn phase(&mut self, phase: &Phase) {
+        self.end_phase();
+        self.bar = bar(&phase.name, phase.epochs * phase.steps);
+    }
+
+    fn step(&mut self) {
+        self.bar.pb_inc(1);
+    }
+
+    fn epoch(&mut self, epoch: &Epoch) {
+        if let Err(error) = self.record(epoch) {
+            self.failed.get_or_insert(error);
+        }
+        if epoch.best {
+            self.best = Some(epoch.clone());
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What does a recipe say? Model, data, training, pruning, retraining and seed, as TOML.
+
+use crate::workspace;
+use anyhow::{Context, Result, anyhow, bail};
+use secateur::{
+    criteria::{Allocation, Criterion, Global, Magnitude, Random, Uniform},
+    mask::{Pattern, Sparsity},
+    train::{Iterative, OneShot, Schedule, Training},
+};
+use serde::{Deserialize, Serialize};
+use std::{fs, path::Path};
+
+/// A recipe, as `xtask/recipes/*.toml` hold it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// One sentence: what it shows.
+    pub about: String,
+    /// The network.
+    pub model: Model,
+    /// The data set.
+    pub data: Data,
+    /// Training samples set aside for early stopping and every other choice.
+    pub validation: usize,
+    /// Where all random numbers come from; `--seed` overrides it.
+    #[serde(default)]
+    pub seed: u64,
+    /// How the dense network is trained.
+    pub training: Training,
+    /// What is cut.
+    pub pruning: Pruning,
+    /// How it is retrained after each cut; left out, the training is repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retraining: Option<Training>,
+}
+
+/// The networks; inputs and outputs are the data set's.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    /// Hidden layers of 300 and 100 units.
+    #[serde(rename = "lenet-300-100")]
+    Lenet300100,
+    /// Two hidden layers of 128 units.
+    DigitsMlp,
+}
+
+/// The data sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Data {
+    /// 1797 digits of 8×8 pixels, embedded.
+    Digits,
+    /// MNIST, or whatever IDX files `--data-dir` holds.
+    Mnist,
+}
+
+/// The `[pruning]` table: which, what shape, how much, when.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pruning {
+    /// Which weights matter.
+    pub criterion: CriterionName,
+    /// In what shape they go: `unstructured`, `2:4`, `block4x1`, `channel`, …
+    pub pattern: Pattern,
+    /// How much of each layer goes.
+    #[serde(default)]
+    pub allocation: AllocationName,
+    /// The share of weights that goes in all; `N:M` knows it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<Sparsity>,
+    /// In how many rounds of prune and retrain.
+    #[serde(default = "one")]
+    pub rounds: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CriterionName {
+    Magnitude,
+    Random,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllocationName {
+    #[default]
+    Uniform,
+    Global,
+}
+
+impl Recipe {
+    /// The recipe shipped as `name`, or the one in the file of that path.
+    pub fn find(name: &str) -> Result<(String, Self)> {
+        let shipped = workspace::recipes().join(format!("{name}.toml"));
+        let path = if shipped.is_file() { shipped } else { name.into() };
+        if !path.is_file() {
+            bail!(
+                "there is no recipe {name:?}, neither shipped nor a file; shipped are {}",
+                shipped_names().join(", ")
+            );
+        }
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let recipe = Self::parse(&text).with_context(|| format!("in {}", shown(&path)))?;
+        Ok((stem, recipe))
+    }
+
+    /// Reads a recipe; errors name the line and, for a misspelt word, the nearest one that is valid.
+    pub fn parse(text: &str) -> Result<Self> {
+        let recipe: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
+        recipe.schedule()?;
+        recipe.training.check().context("[training]")?;
+        recipe.retraining().check().context("[retraining]")?;
+        Ok(recipe)
+    }
+
+    /// The retraining routine: the training repeated unless the recipe says otherwise.
+    pub fn retraining(&self) -> &Training {
+        self.retraining.as_ref().unwrap_or(&self.training)
+    }
+
+    /// When how much is cut.
+    pub fn schedule(&self) -> Result<Box<dyn Schedule>> {
+        let Pruning { pattern, sparsity, rounds, .. } = &self.pruning;
+        let target = match (sparsity, pattern.fixed_sparsity()) {
+            (Some(asked), Some(fixed)) if *asked != fixed => {
+                bail!("[pruning] {pattern} fixes the sparsity at {fixed}; leave `sparsity` out")
+            }
+            (None, None) => bail!("[pruning] {pattern} needs a `sparsity`, such as 0.9"),
+            (_, Some(fixed)) => fixed,
+            (Some(asked), None) => *asked,
+        };
+        Ok(match rounds {
+            0 => bail!("[pruning] rounds = 0 prunes nothing; 1 is one-shot"),
+            1 => Box::new(OneShot(target)),
+            _ if pattern.fixed_sparsity().is_some() => {
+                bail!("[pruning] {pattern} is reached in one round; leave `rounds` out")
+            }
+            rounds => Box::new(Iterative::new(target, *rounds)?),
+        })
+    }
+
+    /// Which weights matter.
+    pub fn criterion(&self) -> Box<dyn Criterion> {
+        match self.pruning.criterion {
+            CriterionName::Magnitude => Box::new(Magnitude),
+            CriterionName::Random => Box::new(Random { seed: self.seed }),
+        }
+    }
+
+    /// How much of each layer goes.
+    pub fn allocation(&self) -> Box<dyn Allocation> {
+        match self.pruning.allocation {
+            AllocationName::Uniform => Box::new(Uniform),
+            AllocationName::Global => Box::new(Global),
+        }
+    }
+}
+
+/// Shipped recipes below the workspace are shown from there, whatever the machine.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(workspace::root()).unwrap_or(path).display().to_string()
+}
+
+fn shipped_names() -> Vec<String> {
+    let entries = fs::read_dir(workspace::recipes()).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The parser's complaint with its line, and the valid word nearest to a misspelt one.
+fn explain(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+    let mut quoted = error.message().split('`').skip(1).step_by(2);
+    let nearest = quoted.next().and_then(|wrong| {
+        let close = |word: &&str| strsim::normalized_damerau_levenshtein(wrong, word) > 0.5;
+        quoted.filter(close).max_by(|a, b| {
+            let closeness = |word| strsim::normalized_damerau_levenshtein(wrong, word);
+            closeness(a).total_cmp(&closeness(b))
+        })
+    });
+    match nearest {
+        Some(word) => anyhow!("line {line}: {}; did you mean `{word}`?", error.message()),
+        None => anyhow!("line {line}: {}", error.message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(from: &str, to: &str) -> String {
+        let path = workspace::recipes().join("lenet-300-100.toml");
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains(from), "{from}");
+        match Recipe::parse(&text.replacen(from, to, 1)) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let mistakes = [
+            with("criterion =", "criterium ="),
+            with("\"magnitude\"", "\"magnitud\""),
+            with("\"unstructured\"", "\"2:1\""),
+            with("\"unstructured\"", "\"4of8\""),
+            with("\"unstructured\"", "\"2:4\""),
+            with("batch_size", "batchsize"),
+            with("[pruning]", "[prunning]"),
+            with("rounds = ", "rounds = 0 # "),
+            with("sparsity = ", "# "),
+            with("sparsity = ", "sparsity = 1.5 # "),
+            with("learning_rate = ", "learning_rate = -"),
+            with("seed = 0", "seed = -1"),
+            with("model = ", "model = lenet # "),
+        ];
+        insta::assert_snapshot!(mistakes.join("\n"));
+    }
+
+    #[test]
+    fn every_shipped_recipe_is_valid() {
+        let names = shipped_names();
+        for needed in ["digits-2of4", "lenet-300-100", "lenet-300-100-2of4"] {
+            assert!(names.iter().any(|name| name == needed), "{needed} is not shipped");
+        }
+        for name in names {
+            Recipe::find(&name).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_recipe_lists_the_shipped_ones() {
+        let error = Recipe::find("lenet-5000").unwrap_err().to_string();
+        assert!(error.contains("shipped are digits-2of4, lenet-300-100"), "{error}");
+    }
+}

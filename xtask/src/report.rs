@@ -1,0 +1,66 @@
+//! What does a run come to? The five questions of whoever deploys a model, dense beside pruned.
+
+use crate::measure::Latency;
+use secateur::train::{Proof, data::Normalisation};
+use serde::Serialize;
+
+/// `report.json`. Latencies and resident memory are measured; everything else is the same for the
+/// same seed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The seed used.
+    pub seed: u64,
+    /// The data set's name.
+    pub data: String,
+    /// Samples that neither training nor any choice has seen; both networks are judged by them.
+    pub test_samples: usize,
+    /// How inputs are normalised.
+    pub normalisation: Normalisation,
+    /// Samples in the large batch.
+    pub batch_large: usize,
+    /// The dense network.
+    pub dense: Side,
+    /// The pruned network, packed.
+    pub pruned: Pruned,
+    /// That packing changed nothing.
+    pub proof: Proof,
+}
+
+/// One network.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Side {
+    /// Share of test samples classified rightly.
+    pub accuracy: f64,
+    /// Share classified wrongly.
+    pub error: f64,
+    /// Weights and biases, cut or not.
+    pub parameters: usize,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of weights in memory, in the layouts that run.
+    pub weight_bytes: usize,
+    /// Milliseconds for a forward pass.
+    pub latency_ms: Latency,
+    /// Resident bytes of a process that runs it on one thread.
+    pub rss_bytes: u64,
+}
+
+/// The pruned network.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pruned {
+    /// What the dense one has too.
+    #[serde(flatten)]
+    pub side: Side,
+    /// Parameters that are not zero.
+    pub nonzero: usize,
+    /// Parameters over non-zero parameters.
+    pub compression: f64,
+    /// The pattern.
+    pub pattern: String,
+    /// Whether every layer of the written file was proved to have the pattern.
+    pub verified: bool,
+    /// The kernels that run a large batch.
+    pub kernel: String,
+}

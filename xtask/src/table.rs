@@ -1,0 +1,165 @@
+//! How does a person read a report? A table: five questions, two networks, and what it brought.
+
+use crate::report::{Report, Side};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+
+/// The report as a table for a terminal.
+pub fn render(report: &Report) -> String {
+    let (dense, pruned) = (&report.dense, &report.pruned.side);
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["", "", "dense", "pruned", ""]);
+    let mut question = |asked: &str, what: &str, show: &dyn Fn(&Side) -> String, gain: String| {
+        table.add_row([asked.into(), what.to_owned(), show(dense), show(pruned), gain]);
+    };
+    let times =
+        |of: &dyn Fn(&Side) -> f64, word: &str| format!("{:.2}x {word}", of(dense) / of(pruned));
+    let faster = |of: &dyn Fn(&Side) -> f64| {
+        times(of, if of(dense) >= of(pruned) { "faster" } else { "(slower)" })
+    };
+    let large = format!("batch {}", report.batch_large);
+
+    question(
+        "Is it small?",
+        "bytes on disk",
+        &|s| bytes(s.bytes),
+        times(&|s| s.bytes as f64, "smaller"),
+    );
+    question(
+        "Is it fast?",
+        "batch 1, median",
+        &|s| ms(s.latency_ms.batch1),
+        faster(&|s| s.latency_ms.batch1),
+    );
+    question(
+        "",
+        "batch 1, p99",
+        &|s| ms(s.latency_ms.batch1_p99),
+        faster(&|s| s.latency_ms.batch1_p99),
+    );
+    question(
+        "",
+        &format!("{large}, median"),
+        &|s| ms(s.latency_ms.batch_large),
+        faster(&|s| s.latency_ms.batch_large),
+    );
+    question(
+        "",
+        &format!("{large}, p99"),
+        &|s| ms(s.latency_ms.batch_large_p99),
+        faster(&|s| s.latency_ms.batch_large_p99),
+    );
+    question("How many parameters?", "total", &|s| count(s.parameters), String::new());
+    let kept = |s: &Side| {
+        count(if std::ptr::eq(s, pruned) { report.pruned.nonzero } else { s.parameters })
+    };
+    question("", "not zero", &kept, format!("{:.2}x compression", report.pruned.compression));
+    question(
+        "How much RAM?",
+        "weights",
+        &|s| bytes(s.weight_bytes as u64),
+        times(&|s| s.weight_bytes as f64, "smaller"),
+    );
+    question(
+        "",
+        "process, resident",
+        &|s| bytes(s.rss_bytes),
+        times(&|s| s.rss_bytes as f64, "smaller"),
+    );
+    let points = (pruned.accuracy - dense.accuracy) * 100.0;
+    question(
+        "How good?",
+        "test accuracy",
+        &|s| format!("{:.2} %", s.accuracy * 100.0),
+        format!("{points:+.2} points"),
+    );
+
+    for column in 2..4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!(
+        "{table}\n{} seed {}: {} on {}, {} test samples; kernel: {}\n\
+         proved: every layer {}; packed and masked logits differ by {:.1e} at most, no prediction does",
+        report.recipe,
+        report.seed,
+        report.pruned.pattern,
+        report.data,
+        report.test_samples,
+        report.pruned.kernel,
+        report.pruned.pattern,
+        report.proof.difference,
+    )
+}
+
+fn bytes(n: u64) -> String {
+    match n as f64 {
+        n if n < 1e3 => format!("{n} B"),
+        n if n < 1e6 => format!("{:.1} kB", n / 1e3),
+        n => format!("{:.2} MB", n / 1e6),
+    }
+}
+
+fn ms(time: f64) -> String {
+    if time < 1.0 { format!("{:.1} us", time * 1e3) } else { format!("{time:.2} ms") }
+}
+
+/// With thin spaces between thousands.
+fn count(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{measure::Latency, report::Pruned};
+    use secateur::train::{Proof, data::Normalisation};
+
+    #[test]
+    fn the_five_questions_are_answered() {
+        let side = |bytes, scale| Side {
+            accuracy: 0.9844 - 0.0003 * scale,
+            error: 0.0156 + 0.0003 * scale,
+            parameters: 266_610,
+            bytes,
+            weight_bytes: bytes as usize - 900,
+            latency_ms: Latency {
+                batch1: 0.03 / scale,
+                batch1_p99: 0.05,
+                batch_large: 1.5 / scale,
+                batch_large_p99: 1.9 / scale,
+            },
+            rss_bytes: 10_000_000 + bytes,
+        };
+        let report = Report {
+            recipe: "lenet-300-100-2of4".into(),
+            seed: 7,
+            data: "mnist".into(),
+            test_samples: 10_000,
+            normalisation: Normalisation { scale: 255.0, mean: 0.1307, std: 0.3081 },
+            batch_large: 256,
+            dense: side(1_067_000, 1.0),
+            pruned: Pruned {
+                side: side(567_900, 1.6),
+                nonzero: 133_510,
+                compression: 1.997,
+                pattern: "2:4".into(),
+                verified: true,
+                kernel: "2:4 avx512".into(),
+            },
+            proof: Proof { difference: 4.1e-7, samples: 10_000 },
+        };
+        insta::assert_snapshot!(render(&report));
+    }
+}
