@@ -1,1 +1,2 @@
-//! x
+//! Nothing: this crate is its tests; see `tests.rs`.
+#![forbid(unsafe_code)]

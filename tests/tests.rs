@@ -1,1 +1,9 @@
-//! x
+//! End-to-end promises, one module each, through the facade alone.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+/// A criterion of a user's own runs through the whole job.
+mod custom;
+/// Train, prune, retrain, pack, save, load: the numbers stay the same and so do the bytes.
+mod pipeline;
+/// Cut weights stay exactly zero while real training goes on around them.
+mod zeros;

@@ -4,7 +4,7 @@ use crate::progress;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use secateur::{
-    nn::{Mlp, Network},
+    nn::{Mlp, Network, weight_name},
     prelude::{Checkpoint, Device, Dispatcher},
 };
 use serde::Serialize;
@@ -35,14 +35,14 @@ pub struct Latency {
     pub batch_large_p99: f64,
 }
 
-/// Latencies of two networks on rows of `inputs`, measured alternately in one run.
-pub fn latencies(networks: [&Mlp; 2], inputs: &Tensor) -> Result<[Latency; 2]> {
-    let mut results = [[(0.0, 0.0); 2]; 2];
+/// Latencies of several networks on rows of `inputs`, measured alternately in one run.
+pub fn latencies<const N: usize>(networks: [&Mlp; N], inputs: &Tensor) -> Result<[Latency; N]> {
+    let mut results = [[(0.0, 0.0); 2]; N];
     let bar = progress::bar("latency", 2);
     for (size, batch) in [1, LARGE_BATCH].into_iter().enumerate() {
         let rows: Vec<u32> = (0..batch).map(|i| (i % inputs.dims()[0]) as u32).collect();
         let xs = inputs.index_select(&Tensor::new(rows, inputs.device())?, 0)?;
-        let mut times = [vec![], vec![]];
+        let mut times = [const { vec![] }; N];
         let start = Instant::now();
         while start.elapsed() < BUDGET || times[0].len() < FEWEST_CALLS {
             for (network, times) in networks.iter().zip(&mut times) {
@@ -65,6 +65,31 @@ pub fn latencies(networks: [&Mlp; 2], inputs: &Tensor) -> Result<[Latency; 2]> {
         batch_large: large.0,
         batch_large_p99: large.1,
     }))
+}
+
+impl Latency {
+    /// For each batch size, the one whose median is lower.
+    pub fn best(self, other: Self) -> Self {
+        let (one, large) = (
+            if self.batch1 <= other.batch1 { self } else { other },
+            if self.batch_large <= other.batch_large { self } else { other },
+        );
+        Self { batch_large: large.batch_large, batch_large_p99: large.batch_large_p99, ..one }
+    }
+}
+
+/// A dense checkpoint on the dense product of this workspace instead of candle's layers: AVX-512 on,
+/// and no second thread for products too small to share.
+pub fn load_on_gemm(file: &Path) -> Result<Mlp> {
+    let checkpoint = Checkpoint::load(file)?;
+    let mut network = load(file)?;
+    let dispatcher = Dispatcher::probe()?;
+    for (name, layer) in network.layers_mut() {
+        if let Some(weight) = checkpoint.tensors.get(&weight_name(&name)) {
+            layer.pack(weight, &dispatcher)?;
+        }
+    }
+    Ok(network)
 }
 
 /// The network that a checkpoint file holds, packed where the file is.

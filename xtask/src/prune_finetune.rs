@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use secateur::{
-    nn::{Mlp, Network, count_nonzero, count_parameters, weight_name},
+    nn::{Mlp, Network, count_nonzero, count_parameters},
     prelude::*,
     storage::write_atomically,
     train::{Evaluation, Split},
@@ -195,7 +195,9 @@ fn report(
 ) -> Result<Report> {
     let (dense, pruned) = (measure::load(&out.join(DENSE))?, measure::load(&out.join(PRUNED))?);
     let verified = verify(&out.join(PRUNED), &outcome.masks, recipe.pruning.pattern)?;
-    let latencies = measure::latencies([&dense, &pruned], split.validation.xs())?;
+    let on_gemm = measure::load_on_gemm(&out.join(DENSE))?;
+    let [candle, gemm, packed] =
+        measure::latencies([&dense, &on_gemm, &pruned], split.validation.xs())?;
     let side = |network: &Mlp, test: &Evaluation, file, latency_ms| -> Result<Side> {
         let file = out.join(file);
         Ok(Side {
@@ -221,9 +223,10 @@ fn report(
         test_samples: outcome.pruned_test.samples,
         normalisation: data.normalisation,
         batch_large: LARGE_BATCH,
-        dense: side(&dense, &outcome.dense_test, DENSE, latencies[0])?,
+        dense: side(&dense, &outcome.dense_test, DENSE, candle.best(gemm))?,
+        candle_latency_ms: candle,
         pruned: Pruned {
-            side: side(&pruned, &outcome.pruned_test, PRUNED, latencies[1])?,
+            side: side(&pruned, &outcome.pruned_test, PRUNED, packed)?,
             nonzero,
             compression: count_parameters(&pruned) as f64 / nonzero.max(1) as f64,
             pattern: recipe.pruning.pattern.to_string(),
@@ -234,19 +237,18 @@ fn report(
     })
 }
 
-/// Proves that every masked layer of the written file has the pattern and no weight outside its mask.
+/// Proves on the written file that what every pruned layer stores has the pattern, and that nothing
+/// outside its mask is left. A layer that kept everything is stored dense.
 fn verify(file: &Path, masks: &Checkpoint, pattern: Pattern) -> Result<bool> {
     let written = Checkpoint::load(file)?;
     for (name, mask) in &masks.masks {
         let weight = written.tensors.get(name).with_context(|| format!("{name} is missing"))?;
-        let dense = weight.unpack();
-        let nonzero: Vec<bool> = dense.values().iter().map(|value| *value != 0.0).collect();
-        let nonzero = Mask::from_bools(&nonzero, dense.shape())?;
-        nonzero.verify(&pattern).with_context(|| format!("{name} in {}", file.display()))?;
+        let stored = weight.mask().map_or_else(|| Mask::full(weight.shape()), Ok)?;
+        stored.verify(&pattern).with_context(|| format!("{name} in {}", file.display()))?;
+        let nonzero: Vec<bool> = weight.unpack().values().iter().map(|w| *w != 0.0).collect();
+        let nonzero = Mask::from_bools(&nonzero, weight.shape())?;
         ensure!(nonzero.is_subset_of(mask)?, "{name} has weights outside its mask");
     }
     ensure!(!masks.masks.is_empty(), "no layer was pruned");
-    let layers = masks.masks.keys().all(|name| written.patterns.get(name) == Some(&pattern));
-    debug_assert!(weight_name("fc1") == "fc1.weight");
-    Ok(layers)
+    Ok(true)
 }

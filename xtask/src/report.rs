@@ -20,8 +20,10 @@ pub struct Report {
     pub normalisation: Normalisation,
     /// Samples in the large batch.
     pub batch_large: usize,
-    /// The dense network.
+    /// The dense network, its latencies the better of candle's layers and the `gemm` crate.
     pub dense: Side,
+    /// The dense network's latencies on candle's layers as they are.
+    pub candle_latency_ms: Latency,
     /// The pruned network, packed.
     pub pruned: Pruned,
     /// That packing changed nothing.

@@ -1,6 +1,6 @@
 //! How does a dense product run? By the `gemm` crate, with AVX-512 switched on.
 
-use crate::problem::matrix;
+use crate::{cpu::drive::PARALLEL_WORK, problem::matrix};
 use gemm::{Parallelism, gemm};
 use secateur_storage::Packed;
 
@@ -26,7 +26,9 @@ impl DenseWeight {
     pub fn run(&self, x: &[f32], tokens: usize, y: &mut [f32], threads: usize) {
         let (rows, cols) = (self.rows, self.cols);
         assert!(x.len() >= tokens * cols && y.len() >= tokens * rows);
-        let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+        let pays = rows.saturating_mul(cols).saturating_mul(tokens) >= PARALLEL_WORK;
+        let parallelism =
+            if threads > 1 && pays { Parallelism::Rayon(threads) } else { Parallelism::None };
         // SAFETY: gemm reads lhs[i·cols + k] for i < tokens, k < cols, rhs[j·cols + k] for j < rows
         // and writes dst[i·rows + j]; all lie within the three slices, by the assertion above and
         // because `values` has rows · cols entries. `y` is borrowed mutably, so nothing overlaps.

@@ -33,7 +33,7 @@ impl Product {
         let plans = PROBES.map(|tokens| dispatcher.plan(&Problem { tokens, ..problem }).kind());
         let mut product = Self { problem, dispatcher: *dispatcher, dense: None, sparse: None };
         for kind in [KernelKind::TwoFour, KernelKind::Csr, KernelKind::Dense] {
-            let wins = plans.iter().any(|plan| *plan == kind);
+            let wins = plans.contains(&kind);
             let second_sparse = product.sparse.is_some() && kind == KernelKind::Csr;
             if wins && !second_sparse {
                 product.lay_out(weight, kind)?;

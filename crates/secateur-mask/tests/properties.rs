@@ -1,4 +1,5 @@
 //! Do selection and proof agree on any shape, any pattern and any scores?
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::prelude::*;
 use secateur_mask::{Mask, Pattern, Scores, Sparsity};

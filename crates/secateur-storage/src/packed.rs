@@ -26,7 +26,7 @@ impl Packed {
             return Ok(Self::TwoFour(Packed24::pack(dense, mask)?));
         }
         let bitmap = Self::Bitmap(Bitmap::pack(dense, mask)?);
-        if bitmap.bytes() < dense.values().len() * size_of::<f32>() {
+        if bitmap.bytes() < size_of_val(dense.values()) {
             return Ok(bitmap);
         }
         Ok(Self::Dense(bitmap.unpack()))

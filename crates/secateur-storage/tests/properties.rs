@@ -1,4 +1,5 @@
 //! Does everything that is packed come back bit for bit, and is every damaged file refused?
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::prelude::*;
 use secateur_mask::{Mask, Pattern, Scores};

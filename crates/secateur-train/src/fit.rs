@@ -2,29 +2,45 @@
 
 use crate::{
     Epoch, Evaluation, Masked, Observer, Optimizer, Phase, Split, TrainError, Training, evaluate,
+    training::Distillation,
 };
-use candle_core::Tensor;
-use candle_nn::loss::cross_entropy;
+use candle_core::{D, Tensor};
+use candle_nn::{
+    loss::cross_entropy,
+    ops::{log_softmax, softmax},
+};
 use rand::seq::SliceRandom;
 use secateur_criteria::seed;
 use secateur_mask::Mask;
 use secateur_nn::{Dropout, Network};
 use std::collections::BTreeMap;
 
-/// Trains `network` by `training` while `masks` (by parameter name, possibly none) hold, and leaves
-/// it with the weights of the epoch that did best on `split.validation`.
+/// One stretch of training: what [`fit`] does to a network.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// `dense`, `retrain 1/6`, …: names the random streams and the metrics.
+    pub name: &'a str,
+    /// The settings.
+    pub training: &'a Training,
+    /// The masks that hold meanwhile, by parameter name; none for a dense network.
+    pub masks: &'a BTreeMap<String, Mask>,
+    /// A teacher's logits `[training samples, classes]`, for [`Training::distillation`].
+    pub teacher: Option<&'a Tensor>,
+    /// Where all random numbers come from.
+    pub seed: u64,
+}
+
+/// Trains `network` and leaves it with the weights of the epoch that did best on `split.validation`.
 ///
-/// Shuffling and dropout are drawn from `seed` and the name of the phase. Test samples are not
-/// touched. Returns what the best epoch gave.
+/// Shuffling and dropout are drawn from the seed and the name. Test samples are not touched. Returns
+/// what the best epoch gave.
 pub fn fit<N: Network + ?Sized>(
     network: &N,
     split: &Split,
-    training: &Training,
-    masks: &BTreeMap<String, Mask>,
-    name: &str,
-    seed: u64,
+    stretch: &Stretch<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation, TrainError> {
+    let Stretch { name, training, masks, seed, .. } = *stretch;
     training.check()?;
     let sparsity = sparsity(masks);
     let parameters = network.parameters();
@@ -43,7 +59,7 @@ pub fn fit<N: Network + ?Sized>(
             optimizer.set_learning_rate(rate);
             let batch = split.train.take(indices)?;
             let logits = network.forward_train(batch.xs(), &mut dropout)?;
-            let loss = cross_entropy(&logits, batch.ys())?;
+            let loss = stretch.loss(&logits, batch.ys(), indices)?;
             optimizer.step(&loss.backward()?)?;
             total += f64::from(loss.to_scalar::<f32>()?) * indices.len() as f64;
             observer.step();
@@ -82,6 +98,29 @@ pub fn fit<N: Network + ?Sized>(
         parameter.set(best)?;
     }
     Ok(evaluation)
+}
+
+impl Stretch<'_> {
+    /// The loss of a batch: cross-entropy with the labels, and with the teacher where there is one.
+    fn loss(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        indices: &[u32],
+    ) -> Result<Tensor, TrainError> {
+        let hard = cross_entropy(logits, labels)?;
+        let (Some(Distillation { weight, temperature }), Some(teacher)) =
+            (self.training.distillation, self.teacher)
+        else {
+            return Ok(hard);
+        };
+        let teacher = teacher.index_select(&Tensor::new(indices, teacher.device())?, 0)?;
+        let targets = softmax(&(teacher / temperature)?, D::Minus1)?.detach();
+        let student = log_softmax(&(logits / temperature)?, D::Minus1)?;
+        let soft = (targets * student)?.sum(D::Minus1)?.mean_all()?.neg()?;
+        let soft_share = weight * temperature * temperature;
+        Ok(((hard * (1.0 - weight))? + (soft * soft_share)?)?)
+    }
 }
 
 /// The share of masked entries that are cut; 0 without masks.

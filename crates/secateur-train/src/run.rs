@@ -1,8 +1,8 @@
 //! What is the whole job? Train, prune, retrain, prove the pattern, pack, run packed, judge.
 
 use crate::{
-    Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, TrainError, Training, evaluate,
-    fit, logits,
+    Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, Stretch, TrainError, Training,
+    evaluate, fit, logits,
 };
 use candle_core::{Tensor, Var};
 use secateur_criteria::{Allocation, Criterion, Layer, prune};
@@ -47,10 +47,28 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Outcome<N>, TrainError> {
         self.training.check()?;
+        if self.training.distillation.is_some() {
+            return Err(TrainError::Setting {
+                what: "distillation in the dense training",
+                value: "set".to_owned(),
+                must: "left out: there is no teacher yet",
+            });
+        }
         self.retraining.check()?;
         let dispatcher = Dispatcher::probe()?;
 
-        fit(&network, split, &self.training, &BTreeMap::new(), "dense", self.seed, observer)?;
+        let stretch = Stretch {
+            name: "dense",
+            training: &self.training,
+            masks: &BTreeMap::new(),
+            teacher: None,
+            seed: self.seed,
+        };
+        fit(&network, split, &stretch, observer)?;
+        let teacher = match self.retraining.distillation {
+            Some(_) => Some(logits(&network, &split.train)?),
+            None => None,
+        };
         let dense = checkpoint(&network)?;
 
         let mut masks = BTreeMap::new();
@@ -59,7 +77,14 @@ impl Run {
             let Some(target) = self.schedule.at(round) else { break };
             masks = self.prune_round(&mut network, &masks, target)?;
             let name = format!("retrain {}/{rounds}", round + 1);
-            fit(&network, split, &self.retraining, &masks, &name, self.seed, observer)?;
+            let stretch = Stretch {
+                name: &name,
+                training: &self.retraining,
+                masks: &masks,
+                teacher: teacher.as_ref(),
+                seed: self.seed,
+            };
+            fit(&network, split, &stretch, observer)?;
         }
 
         let (pruned, mask_file) = self.pack(&network, &masks)?;

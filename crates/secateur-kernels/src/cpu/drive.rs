@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range};
 
 /// Below this many multiply-adds a second thread costs more than it brings.
-const PARALLEL_WORK: usize = 1 << 20;
+pub(crate) const PARALLEL_WORK: usize = 1 << 20;
 /// Up to this many tokens the kernels for few tokens run.
 pub(crate) const FEW: usize = 4;
 

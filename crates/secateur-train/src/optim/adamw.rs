@@ -1,6 +1,10 @@
 //! Adam with decoupled weight decay (Loshchilov & Hutter 2019); without decay, Adam (Kingma & Ba).
 
-use super::{Optimizer, saved};
+use super::{
+    Optimizer,
+    inplace::{update1, update2},
+    saved,
+};
 use crate::TrainError;
 use candle_core::{Tensor, Var, backprop::GradStore};
 use std::collections::BTreeMap;
@@ -34,8 +38,9 @@ impl AdamW {
     ) -> Result<Self, TrainError> {
         let mut moments = BTreeMap::new();
         for (name, parameter) in &parameters {
-            let zeros = parameter.zeros_like()?;
-            moments.insert(name.clone(), Moments { exp_avg: zeros.clone(), exp_avg_sq: zeros });
+            // Two tensors, not one shared: they are updated in place.
+            let (exp_avg, exp_avg_sq) = (parameter.zeros_like()?, parameter.zeros_like()?);
+            moments.insert(name.clone(), Moments { exp_avg, exp_avg_sq });
         }
         Ok(Self { parameters, moments, steps: 0, learning_rate, weight_decay })
     }
@@ -51,16 +56,28 @@ impl Optimizer for AdamW {
         self.steps += 1;
         let power = f64::from(self.steps);
         let (correction1, correction2) = (1.0 - BETA1.powf(power), 1.0 - BETA2.powf(power));
+        let (rate, keep) = (self.learning_rate, 1.0 - self.learning_rate * self.weight_decay);
         for ((_, parameter), moments) in self.parameters.iter().zip(self.moments.values_mut()) {
             let Some(gradient) = gradients.get(parameter) else { continue };
-            let (m, v) = (&moments.exp_avg, &moments.exp_avg_sq);
-            let m = ((m * BETA1)? + (gradient * (1.0 - BETA1))?)?;
-            let v = ((v * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?;
-            let root = ((&v / correction2)?.sqrt()? + EPSILON)?;
-            let update = ((&m * (self.learning_rate / correction1))? / root)?;
-            let decayed = (parameter.as_tensor() * (1.0 - self.learning_rate * self.weight_decay))?;
-            parameter.set(&(decayed - update)?)?;
-            *moments = Moments { exp_avg: m.detach(), exp_avg_sq: v.detach() };
+            let gradient = gradient.contiguous()?;
+            let (m, v) = (&mut moments.exp_avg, &mut moments.exp_avg_sq);
+            let blend = |beta: f64| (beta as f32, (1.0 - beta) as f32);
+            let ((beta1, rest1), (beta2, rest2)) = (blend(BETA1), blend(BETA2));
+            let (scale, root) = ((rate / correction1) as f32, (1.0 / correction2) as f32);
+            let (keep32, epsilon) = (keep as f32, EPSILON as f32);
+            if update1(m, &gradient, |m, [g]| beta1 * m + rest1 * g)?
+                && update1(v, &gradient, |v, [g]| beta2 * v + rest2 * g * g)?
+                && update2(parameter, m, v, |w, [m, v]| {
+                    keep32 * w - scale * m / ((v * root).sqrt() + epsilon)
+                })?
+            {
+                continue;
+            }
+            *m = ((&*m * BETA1)? + (&gradient * (1.0 - BETA1))?)?.detach();
+            *v = ((&*v * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?.detach();
+            let update =
+                ((&*m * (rate / correction1))? / ((&*v / correction2)?.sqrt()? + EPSILON)?)?;
+            parameter.set(&((parameter.as_tensor() * keep)? - update)?)?;
         }
         Ok(())
     }
@@ -83,8 +100,8 @@ impl Optimizer for AdamW {
     fn state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
         let mut state = BTreeMap::new();
         for (name, moments) in &self.moments {
-            state.insert(format!("{name}/exp_avg"), moments.exp_avg.clone());
-            state.insert(format!("{name}/exp_avg_sq"), moments.exp_avg_sq.clone());
+            state.insert(format!("{name}/exp_avg"), moments.exp_avg.copy()?);
+            state.insert(format!("{name}/exp_avg_sq"), moments.exp_avg_sq.copy()?);
         }
         state.insert("step".into(), Tensor::new(&[self.steps], &candle_core::Device::Cpu)?);
         Ok(state)

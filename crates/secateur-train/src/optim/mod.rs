@@ -4,6 +4,7 @@
 //! has to save them. These follow PyTorch's definitions and defaults.
 
 mod adamw;
+mod inplace;
 mod sgd;
 
 pub use adamw::AdamW;
@@ -74,5 +75,6 @@ fn saved(
         let (found, like) = (found.dims(), like.dims());
         return Err(TrainError::State(format!("{name} has shape {found:?}, not {like:?}")));
     }
-    Ok(found.to_device(like.device())?)
+    // A copy, which later steps may change in place.
+    Ok(found.to_device(like.device())?.copy()?)
 }

@@ -1,6 +1,10 @@
 //! Stochastic gradient descent with momentum, as PyTorch defines it (Sutskever et al. 2013).
 
-use super::{Optimizer, saved};
+use super::{
+    Optimizer,
+    inplace::{update1, update2},
+    saved,
+};
 use crate::TrainError;
 use candle_core::{Tensor, Var, backprop::GradStore};
 use std::collections::BTreeMap;
@@ -40,6 +44,14 @@ impl Optimizer for Sgd {
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
         for ((_, parameter), buffer) in self.parameters.iter().zip(self.buffers.values_mut()) {
             let Some(gradient) = gradients.get(parameter) else { continue };
+            let (momentum, decay) = (self.momentum as f32, self.weight_decay as f32);
+            let rate = self.learning_rate as f32;
+            let moved = |b: f32, [g, w]: [f32; 2]| momentum * b + (g + decay * w);
+            if update2(buffer, gradient, parameter, moved)?
+                && update1(parameter, buffer, |w, [b]| w - rate * b)?
+            {
+                continue;
+            }
             let decay = (parameter.as_tensor() * self.weight_decay)?;
             let moved = ((&*buffer * self.momentum)? + (gradient + decay)?)?;
             parameter.set(&(parameter.as_tensor() - (&moved * self.learning_rate)?)?)?;
