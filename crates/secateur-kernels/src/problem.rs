@@ -21,7 +21,7 @@ pub struct Problem {
 impl Problem {
     /// The problem of multiplying `tokens` rows of activations with `weight`.
     pub fn of(weight: &Packed, tokens: usize) -> Self {
-        let (rows, cols) = matrix(weight.shape());
+        let (rows, cols) = weight.matrix();
         Self { rows, cols, tokens, format: weight.format(), stored: weight.values().len() }
     }
 }
@@ -30,15 +30,6 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tokens = if self.tokens == 1 { "token" } else { "tokens" };
         write!(f, "{}x{} {}, {} {tokens}", self.rows, self.cols, self.format, self.tokens)
-    }
-}
-
-/// Any weight as the matrix its product sees.
-pub(crate) fn matrix(shape: &[usize]) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        [len] => (1, *len),
-        [rows, rest @ ..] => (*rows, rest.iter().product()),
     }
 }
 

@@ -19,7 +19,7 @@ use secateur_storage::Packed;
 /// # Ok::<(), secateur_storage::StorageError>(())
 /// ```
 pub fn product(weight: &Packed, x: &[f32], tokens: usize) -> Vec<f64> {
-    let (rows, cols) = crate::problem::matrix(weight.shape());
+    let (rows, cols) = weight.matrix();
     let mut y = vec![0.0; tokens * rows];
     let entries = entries(weight);
     for token in 0..tokens {
@@ -32,7 +32,7 @@ pub fn product(weight: &Packed, x: &[f32], tokens: usize) -> Vec<f64> {
 
 /// The stored `(row, column, value)` triples of a weight, row by row.
 pub fn entries(weight: &Packed) -> Vec<(usize, usize, f32)> {
-    let (rows, cols) = crate::problem::matrix(weight.shape());
+    let (rows, cols) = weight.matrix();
     match weight {
         Packed::TwoFour(packed) => (0..rows)
             .flat_map(|row| packed.row(row).map(move |(col, value)| (row, col, value)))

@@ -50,6 +50,16 @@ impl Packed {
         }
     }
 
+    /// Rows and columns of the matrix that a product sees: outputs × all that is reduced over. A
+    /// vector is one row.
+    pub fn matrix(&self) -> (usize, usize) {
+        match self.shape() {
+            [] => (1, 1),
+            [len] => (1, *len),
+            [rows, rest @ ..] => (*rows, rest.iter().product()),
+        }
+    }
+
     /// The format's name: `dense`, `2:4` or `bitmap`.
     pub fn format(&self) -> &'static str {
         match self {
@@ -82,10 +92,9 @@ impl Packed {
         let places = match self {
             Self::Dense(_) => 0,
             Self::TwoFour(packed) => packed.indices().len(),
-            Self::Bitmap(bitmap) => {
-                let shape = bitmap.mask().shape();
-                let rows = if shape.len() < 2 { 1 } else { shape[0] };
-                rows * (bitmap.mask().len() / rows.max(1)).div_ceil(8)
+            Self::Bitmap(_) => {
+                let (rows, cols) = self.matrix();
+                rows * cols.div_ceil(8)
             }
         };
         size_of_val(self.values()) + places

@@ -2,13 +2,9 @@
 
 use crate::{
     Epoch, Evaluation, Masked, Observer, Optimizer, Phase, Split, TrainError, Training, evaluate,
-    training::Distillation,
 };
-use candle_core::{D, Tensor};
-use candle_nn::{
-    loss::cross_entropy,
-    ops::{log_softmax, softmax},
-};
+use candle_core::Tensor;
+use candle_nn::loss::cross_entropy;
 use rand::seq::SliceRandom;
 use secateur_criteria::seed;
 use secateur_mask::Mask;
@@ -24,8 +20,6 @@ pub struct Stretch<'a> {
     pub training: &'a Training,
     /// The masks that hold meanwhile, by parameter name; none for a dense network.
     pub masks: &'a BTreeMap<String, Mask>,
-    /// A teacher's logits `[training samples, classes]`, for [`Training::distillation`].
-    pub teacher: Option<&'a Tensor>,
     /// Where all random numbers come from.
     pub seed: u64,
 }
@@ -40,12 +34,13 @@ pub fn fit<N: Network + ?Sized>(
     stretch: &Stretch<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation, TrainError> {
-    let Stretch { name, training, masks, seed, .. } = *stretch;
+    let Stretch { name, training, masks, seed } = *stretch;
     training.check()?;
     let sparsity = sparsity(masks);
     let parameters = network.parameters();
     let mut optimizer = Masked::new(training.optimizer(parameters.clone())?, masks)?;
     let mut dropout = Dropout::new(training.dropout * (1.0 - sparsity).sqrt(), seed, name);
+    let mut input_dropout = Dropout::new(training.input_dropout, seed, &format!("{name}/inputs"));
     let mut order: Vec<u32> = (0..split.train.len() as u32).collect();
     let steps = order.len().div_ceil(training.batch_size);
     observer.phase(&Phase { name: name.to_owned(), sparsity, epochs: training.epochs, steps });
@@ -58,8 +53,9 @@ pub fn fit<N: Network + ?Sized>(
             let rate = training.rate(epoch * steps + step, training.epochs * steps);
             optimizer.set_learning_rate(rate);
             let batch = split.train.take(indices)?;
-            let logits = network.forward_train(batch.xs(), &mut dropout)?;
-            let loss = stretch.loss(&logits, batch.ys(), indices)?;
+            let xs = input_dropout.forward(batch.xs())?;
+            let logits = network.forward_train(&xs, &mut dropout)?;
+            let loss = cross_entropy(&logits, batch.ys())?;
             optimizer.step(&loss.backward()?)?;
             total += f64::from(loss.to_scalar::<f32>()?) * indices.len() as f64;
             observer.step();
@@ -98,29 +94,6 @@ pub fn fit<N: Network + ?Sized>(
         parameter.set(best)?;
     }
     Ok(evaluation)
-}
-
-impl Stretch<'_> {
-    /// The loss of a batch: cross-entropy with the labels, and with the teacher where there is one.
-    fn loss(
-        &self,
-        logits: &Tensor,
-        labels: &Tensor,
-        indices: &[u32],
-    ) -> Result<Tensor, TrainError> {
-        let hard = cross_entropy(logits, labels)?;
-        let (Some(Distillation { weight, temperature }), Some(teacher)) =
-            (self.training.distillation, self.teacher)
-        else {
-            return Ok(hard);
-        };
-        let teacher = teacher.index_select(&Tensor::new(indices, teacher.device())?, 0)?;
-        let targets = softmax(&(teacher / temperature)?, D::Minus1)?.detach();
-        let student = log_softmax(&(logits / temperature)?, D::Minus1)?;
-        let soft = (targets * student)?.sum(D::Minus1)?.mean_all()?.neg()?;
-        let soft_share = weight * temperature * temperature;
-        Ok(((hard * (1.0 - weight))? + (soft * soft_share)?)?)
-    }
 }
 
 /// The share of masked entries that are cut; 0 without masks.

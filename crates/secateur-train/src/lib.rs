@@ -30,4 +30,4 @@ pub use optim::{AdamW, Optimizer, Sgd};
 pub use outcome::{Outcome, Proof};
 pub use run::Run;
 pub use schedule::{Iterative, OneShot, Schedule};
-pub use training::{Decay, Distillation, OptimizerKind, Training};
+pub use training::{Decay, OptimizerKind, Training};

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// The prune–retrain loop: five independent choices, two training routines and a seed.
 ///
-/// The facade's quick start runs one; `docs/extending.md` shows a criterion of one's own in it.
+/// The quick start of the facade crate runs one; `tests/custom.rs` runs one with its own criterion.
 #[derive(Debug)]
 pub struct Run {
     /// *Which* weights matter.
@@ -47,13 +47,6 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Outcome<N>, TrainError> {
         self.training.check()?;
-        if self.training.distillation.is_some() {
-            return Err(TrainError::Setting {
-                what: "distillation in the dense training",
-                value: "set".to_owned(),
-                must: "left out: there is no teacher yet",
-            });
-        }
         self.retraining.check()?;
         let dispatcher = Dispatcher::probe()?;
 
@@ -61,14 +54,9 @@ impl Run {
             name: "dense",
             training: &self.training,
             masks: &BTreeMap::new(),
-            teacher: None,
             seed: self.seed,
         };
         fit(&network, split, &stretch, observer)?;
-        let teacher = match self.retraining.distillation {
-            Some(_) => Some(logits(&network, &split.train)?),
-            None => None,
-        };
         let dense = checkpoint(&network)?;
 
         let mut masks = BTreeMap::new();
@@ -77,13 +65,8 @@ impl Run {
             let Some(target) = self.schedule.at(round) else { break };
             masks = self.prune_round(&mut network, &masks, target)?;
             let name = format!("retrain {}/{rounds}", round + 1);
-            let stretch = Stretch {
-                name: &name,
-                training: &self.retraining,
-                masks: &masks,
-                teacher: teacher.as_ref(),
-                seed: self.seed,
-            };
+            let stretch =
+                Stretch { name: &name, training: &self.retraining, masks: &masks, seed: self.seed };
             fit(&network, split, &stretch, observer)?;
         }
 

@@ -28,24 +28,14 @@ pub struct Training {
     /// density (Han et al. 2015, section 3.2). 0 by default.
     #[serde(default)]
     pub dropout: f64,
-    /// Learns from the dense network's outputs as well; retraining only. Off by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub distillation: Option<Distillation>,
+    /// Dropout probability for inputs, dense and sparse alike (Srivastava et al. 2014, appendix A.4:
+    /// 0.2 for images). 0 by default.
+    #[serde(default)]
+    pub input_dropout: f64,
     /// Stops after this many epochs without a better validation result; never by default. The best
     /// epoch's weights are kept in either case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-}
-
-/// Learning from a teacher's outputs (Hinton et al. 2015): the loss is
-/// `(1 − weight) · CE(labels) + weight · T² · CE(softmax(teacher / T), softmax(student / T))`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Distillation {
-    /// Share of the teacher in the loss, in `0..=1`.
-    pub weight: f64,
-    /// How far outputs are softened; 1 leaves them as they are.
-    pub temperature: f64,
 }
 
 /// The optimizers of this crate.
@@ -81,7 +71,7 @@ impl Training {
             decay: Decay::Cosine,
             weight_decay: 0.0,
             dropout: 0.0,
-            distillation: None,
+            input_dropout: 0.0,
             patience: None,
         }
     }
@@ -97,14 +87,9 @@ impl Training {
         let (rate, decay) = (self.learning_rate, self.weight_decay);
         check(positive(rate), "learning_rate", rate.to_string(), "above 0")?;
         check(decay == 0.0 || positive(decay), "weight_decay", decay.to_string(), "0 or more")?;
-        if let Some(Distillation { weight, temperature }) = self.distillation {
-            let share = (0.0..=1.0).contains(&weight);
-            check(share, "distillation.weight", weight.to_string(), "in 0..=1")?;
-            let (ok, value) = (positive(temperature), temperature.to_string());
-            check(ok, "distillation.temperature", value, "above 0")?;
-        }
-        let dropout = self.dropout;
-        check((0.0..1.0).contains(&dropout), "dropout", dropout.to_string(), "in 0..1")
+        let (hidden, input) = (self.dropout, self.input_dropout);
+        check((0.0..1.0).contains(&hidden), "dropout", hidden.to_string(), "in 0..1")?;
+        check((0.0..1.0).contains(&input), "input_dropout", input.to_string(), "in 0..1")
     }
 
     /// The learning rate at `step` of `steps`.

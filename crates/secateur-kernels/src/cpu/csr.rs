@@ -5,7 +5,7 @@
 //! tokens run as plain dot products, four sums wide.
 
 use super::simd::Simd;
-use crate::{problem::matrix, reference::entries};
+use crate::reference::entries;
 use secateur_storage::Packed;
 
 /// A weight as compressed sparse rows.
@@ -21,7 +21,7 @@ pub(crate) struct Csr {
 impl Csr {
     /// `None` when columns do not fit 32 bits.
     pub fn new(weight: &Packed) -> Option<Self> {
-        let (rows, cols) = matrix(weight.shape());
+        let (rows, cols) = weight.matrix();
         u32::try_from(cols).ok()?;
         let mut csr =
             Self { rows, cols, starts: vec![0; rows + 1], columns: vec![], values: vec![] };
