@@ -90,6 +90,10 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         println!("{json}");
     }
+    ensure!(
+        report.proof.holds(),
+        "the packed network does not compute what the masked one does; please report this"
+    );
     Ok(())
 }
 
@@ -237,7 +241,7 @@ fn report(
             nonzero,
             compression: count_parameters(&pruned) as f64 / nonzero.max(1) as f64,
             pattern: recipe.pruning.pattern.to_string(),
-            verified,
+            verified: verified && outcome.proof.holds(),
             kernel: kernels.into_iter().collect::<Vec<_>>().join(" + "),
         },
         proof: outcome.proof,

@@ -61,7 +61,8 @@ pub struct Pruned {
     pub compression: f64,
     /// The pattern.
     pub pattern: String,
-    /// Whether every layer of the written file was proved to have the pattern.
+    /// Whether every layer of the written file was proved to have the pattern, and the packed network
+    /// to compute what the masked one does.
     pub verified: bool,
     /// The kernels that run a large batch.
     pub kernel: String,

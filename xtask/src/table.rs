@@ -79,7 +79,7 @@ pub fn render(report: &Report) -> String {
     }
     format!(
         "{table}\n{} seed {}: {} on {}, {} test samples; kernel: {}\n\
-         proved: every layer {}; packed and masked logits differ by {:.1e} at most, no prediction does\n\
+         proved: every layer {}; packed and masked logits differ by {:.1e} at most, {} predictions do\n\
          dense is the faster of candle's layers (here {} and {}) and the gemm crate with AVX-512",
         report.recipe,
         report.seed,
@@ -89,6 +89,7 @@ pub fn render(report: &Report) -> String {
         report.pruned.kernel,
         report.pruned.pattern,
         report.proof.difference,
+        report.proof.disagreements,
         ms(report.candle_latency_ms.batch1),
         ms(report.candle_latency_ms.batch_large),
     )
@@ -158,7 +159,7 @@ mod tests {
                 kernel: "2:4 avx512".into(),
             },
             candle_latency_ms: side(1_067_000, 0.5).latency_ms,
-            proof: Proof { difference: 4.1e-7, samples: 10_000 },
+            proof: Proof { difference: 4.1e-7, samples: 10_000, disagreements: 0 },
         };
         insta::assert_snapshot!(render(&report));
     }

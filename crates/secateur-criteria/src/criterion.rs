@@ -2,7 +2,7 @@
 
 use crate::{CriterionError, Layer};
 use candle_core::{DType, Tensor};
-use secateur_mask::{Mask, Pattern, Scores, Sparsity};
+use secateur_mask::{Mask, MaskError, Pattern, Scores, Sparsity};
 use std::fmt::Debug;
 
 /// Gives every weight of a layer a score; the higher is kept.
@@ -46,6 +46,7 @@ pub trait Criterion: Debug + Send + Sync {
         }
         let mut values = scores.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         if let Some(mask) = layer.mask() {
+            check_shape(layer, mask)?;
             for (value, kept) in values.iter_mut().zip(mask.iter()) {
                 if !kept {
                     *value = f32::NEG_INFINITY;
@@ -54,6 +55,15 @@ pub trait Criterion: Debug + Send + Sync {
         }
         Scores::new(values, shape).map_err(CriterionError::at(layer.name()))
     }
+}
+
+/// Errors unless `mask` has the shape of the layer's weight.
+pub(crate) fn check_shape(layer: &Layer<'_>, mask: &Mask) -> Result<(), CriterionError> {
+    if mask.shape() == layer.weight().dims() {
+        return Ok(());
+    }
+    let (left, right) = (mask.shape().to_vec(), layer.weight().dims().to_vec());
+    Err(CriterionError::at(layer.name())(MaskError::ShapeMismatch { left, right }))
 }
 
 /// What pruning a layer gave.

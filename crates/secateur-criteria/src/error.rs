@@ -34,6 +34,9 @@ pub enum CriterionError {
     /// There is nothing to prune.
     #[error("there is no layer to prune; the network's layers_mut() handed out none")]
     NoLayers,
+    /// Two layers go by one name.
+    #[error("two layers are named {0}; give every layer a name of its own")]
+    SameName(String),
     /// An allocation left a layer out.
     #[error(
         "the allocation {allocation} gave no budget to layer {layer}; it must name every layer"

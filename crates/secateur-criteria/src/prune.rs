@@ -1,6 +1,8 @@
 //! How do criterion, pattern and allocation come together? Score all, share out, cut each.
 
-use crate::{Allocation, Criterion, CriterionError, Cut, Layer, LayerScores};
+use crate::{
+    Allocation, Criterion, CriterionError, Cut, Layer, LayerScores, criterion::check_shape,
+};
 use secateur_mask::{Pattern, Sparsity};
 use std::collections::BTreeMap;
 
@@ -35,6 +37,9 @@ pub fn prune(
     }
     let mut sorted: Vec<&Layer<'_>> = layers.iter().collect();
     sorted.sort_by_key(|layer| layer.name());
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
+        return Err(CriterionError::SameName(twice[0].name().to_owned()));
+    }
     let scored: Vec<LayerScores<'_>> = sorted
         .iter()
         .map(|layer| {
@@ -51,6 +56,7 @@ pub fn prune(
             layer: name.to_owned(),
         })?;
         let cut = criterion.prune(layer, pattern, amount)?;
+        check_shape(layer, &cut.mask)?;
         cut.mask.verify(&pattern).map_err(CriterionError::at(name))?;
         cuts.insert(name.to_owned(), cut);
     }

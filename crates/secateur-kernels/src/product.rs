@@ -61,7 +61,7 @@ impl Product {
             (KernelKind::TwoFour, Packed::TwoFour(packed)) => {
                 self.sparse = Some((kind, Weight::TwoFour(TwoFour::new(packed))));
             }
-            (KernelKind::Csr, _) => {
+            (KernelKind::Csr, Packed::TwoFour(_) | Packed::Bitmap(_)) => {
                 let csr = Csr::new(weight).ok_or_else(unsupported)?;
                 self.sparse = Some((kind, Weight::Csr(csr)));
             }
@@ -90,7 +90,14 @@ impl Product {
         if let Some(bias) = bias {
             expect("bias", bias.len(), rows)?;
         }
-        if y.is_empty() {
+        if y.is_empty() || cols == 0 {
+            // Sums over nothing.
+            for row in y.chunks_exact_mut(rows.max(1)) {
+                match bias {
+                    Some(bias) => row.copy_from_slice(bias),
+                    None => row.fill(0.0),
+                }
+            }
             return Ok(());
         }
         let threads = rayon::current_num_threads();

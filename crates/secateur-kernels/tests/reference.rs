@@ -144,6 +144,49 @@ fn infinities_reach_only_the_outputs_that_keep_their_column() {
     }
 }
 
+/// Sums over nothing are the bias, whatever an earlier product left in memory.
+#[test]
+fn weights_without_columns_or_rows() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for dispatcher in tiers() {
+        for kind in [KernelKind::Dense, KernelKind::TwoFour, KernelKind::Csr] {
+            let before = weight(&mut rng, 8, 64, Pattern::TWO_OF_FOUR, 0.5);
+            let before = Product::with_kernel(&before, &dispatcher, kind).unwrap();
+            for (rows, cols) in [(8, 0), (0, 8), (0, 0)] {
+                let packed = weight(&mut rng, rows, cols, Pattern::TWO_OF_FOUR, 0.5);
+                let product = Product::with_kernel(&packed, &dispatcher, kind).unwrap();
+                let bias = numbers(&mut rng, rows);
+                for tokens in [1, 20] {
+                    let x = numbers(&mut rng, tokens * 64);
+                    before.run(&x, tokens, None, &mut vec![0.0; tokens * 8]).unwrap();
+                    let mut y = vec![f32::NAN; tokens * rows];
+                    product.run(&x[..tokens * cols], tokens, Some(&bias), &mut y).unwrap();
+                    assert_eq!(y, bias.repeat(tokens));
+                }
+            }
+        }
+    }
+}
+
+/// A ragged last group multiplies nothing that its row does not store.
+#[test]
+fn infinities_in_a_ragged_last_column() {
+    for dispatcher in tiers() {
+        for (kept, expected) in [(true, f32::INFINITY), (false, 3.0)] {
+            let dense = Dense::new(vec![3.0, 0.0, 0.0, 0.0, 2.0], &[1, 5]).unwrap();
+            let mask = Mask::from_bools(&[true, false, false, false, kept], &[1, 5]).unwrap();
+            let packed = Packed::pack(&dense, &mask, Pattern::TWO_OF_FOUR).unwrap();
+            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::TwoFour).unwrap();
+            for tokens in [1, 9] {
+                let x = [1.0, 1.0, 1.0, 1.0, f32::INFINITY].repeat(tokens);
+                let mut y = vec![0.0; tokens];
+                product.run(&x, tokens, None, &mut y).unwrap();
+                assert_eq!(y, vec![expected; tokens]);
+            }
+        }
+    }
+}
+
 #[test]
 fn wrong_lengths_are_errors() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
@@ -159,4 +202,6 @@ fn wrong_lengths_are_errors() {
     let unstructured = weight(&mut rng, 4, 8, Pattern::Unstructured, 0.9);
     let dispatcher = Dispatcher::probe().unwrap();
     assert!(Product::with_kernel(&unstructured, &dispatcher, KernelKind::TwoFour).is_err());
+    let dense = Packed::Dense(unstructured.unpack());
+    assert!(Product::with_kernel(&dense, &dispatcher, KernelKind::Csr).is_err());
 }

@@ -42,9 +42,11 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// The number of entries of `shape`, unless it overflows.
+/// The number of entries of `shape`, unless it overflows. A side of zero hides no overflow of the
+/// others, so that rows and columns can be multiplied without looking.
 pub(crate) fn checked_len(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1_usize, |len, &side| len.checked_mul(side))
+    shape.iter().try_fold(1_usize, |len, &side| len.checked_mul(side.max(1)))?;
+    Some(shape.iter().product())
 }
 
 /// Any weight as the matrix its product sees: outputs × everything reduced over.
@@ -83,5 +85,6 @@ mod tests {
         );
         assert!(Scores::new(&[1.0][..], &[2]).is_err());
         assert!(Scores::new(&[][..], &[usize::MAX, 2]).is_err());
+        assert!(Scores::new(&[][..], &[0, usize::MAX, 2]).is_err());
     }
 }

@@ -26,6 +26,14 @@ pub enum NnError {
     /// A checkpoint lacks a tensor.
     #[error("the checkpoint has no tensor {0}; is it a checkpoint of this model?")]
     MissingTensor(String),
+    /// A weight that is no matrix.
+    #[error("tensor {name} has shape {found:?}, a fully connected layer needs [out, in]")]
+    Rank {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+    },
     /// A tensor of the checkpoint has the wrong shape.
     #[error("tensor {name} has shape {found:?}, the model needs {expected:?}")]
     Shape {

@@ -5,7 +5,7 @@ use candle_core::{Device, Module, Tensor, Var};
 use rand::RngExt;
 use secateur_criteria::seed;
 use secateur_kernels::Dispatcher;
-use secateur_mask::Mask;
+use secateur_mask::{Mask, MaskError};
 use secateur_storage::{Checkpoint, Dense, Packed};
 
 /// `y = x · Wᵀ + b`, with `W` `[out, in]` dense, masked or packed.
@@ -82,7 +82,22 @@ impl Linear {
         let find = |what: &str| checkpoint.tensors.get(&format!("{name}.{what}"));
         let weight =
             find("weight").ok_or_else(|| NnError::MissingTensor(format!("{name}.weight")))?;
+        let &[outputs, _] = weight.shape() else {
+            return Err(NnError::Rank {
+                name: format!("{name}.weight"),
+                found: weight.shape().to_vec(),
+            });
+        };
         let bias = find("bias").map(Packed::unpack);
+        if let Some(bias) = &bias
+            && bias.shape() != [outputs]
+        {
+            return Err(NnError::Shape {
+                name: format!("{name}.bias"),
+                found: bias.shape().to_vec(),
+                expected: vec![outputs],
+            });
+        }
         let var = |dense: Dense| -> Result<Var, NnError> {
             let shape = dense.shape().to_vec();
             Ok(Var::from_vec(dense.into_values(), shape, device)?)
@@ -101,6 +116,10 @@ impl Linear {
         let Weight::Trainable { weight, mask: held } = &mut self.weight else {
             return Err(NnError::Packed("masked"));
         };
+        if mask.shape() != weight.dims() {
+            let (left, right) = (mask.shape().to_vec(), weight.dims().to_vec());
+            return Err(MaskError::ShapeMismatch { left, right }.into());
+        }
         let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
         mask.apply(&mut values)?;
         weight.set(&Tensor::from_vec(values, weight.shape(), weight.device())?)?;

@@ -136,5 +136,10 @@ mod tests {
             checkpoint.tensors.insert(name.into(), secateur_storage::Packed::Dense(dense));
         }
         assert!(matches!(load(&checkpoint), Err(NnError::Shape { .. })));
+        for (name, shape) in [("fc1.bias", vec![1]), ("fc1.weight", vec![6])] {
+            let dense = secateur_storage::Dense::new(vec![0.0; shape[0]], &shape).unwrap();
+            checkpoint.tensors.insert(name.into(), secateur_storage::Packed::Dense(dense));
+            assert!(load(&checkpoint).unwrap_err().to_string().contains(name));
+        }
     }
 }

@@ -13,12 +13,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".secateur-")
-        .suffix(".tmp")
-        .permissions(file_mode())
-        .tempfile_in(folder)
-        .map_err(failed("create a temporary file for"))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".secateur-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(file_mode());
+    let mut temporary =
+        builder.tempfile_in(folder).map_err(failed("create a temporary file for"))?;
     temporary.write_all(bytes).map_err(failed("write"))?;
     temporary.as_file().sync_all().map_err(failed("sync"))?;
     temporary.persist(path).map_err(|error| failed("rename into place")(error.error))?;

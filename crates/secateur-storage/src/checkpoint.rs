@@ -3,12 +3,14 @@
 use crate::{
     Bitmap, Dense, Packed, Packed24, StorageError,
     atomic::write_atomically,
+    dense::matrix_view,
     header::{Entry, Format, Header, KEY, VERSION, mask_hash},
+    parts::{Parts, add, add_parts, bitmask_part, plain},
     rowbits,
 };
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::SafeTensors;
 use secateur_mask::{Mask, Pattern};
-use std::{borrow::Cow, collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// Tensors and masks by name, what they claim to be, and free-form metadata.
 ///
@@ -72,6 +74,9 @@ impl Checkpoint {
             }
             add(&mut parts, format!("{name}.bitmask"), bitmask_part(mask)?)?;
         }
+        if let Some(name) = self.patterns.keys().find(|name| !entries.contains_key(*name)) {
+            return Err(StorageError::Missing(name.clone()));
+        }
         let header = Header { version: VERSION, metadata: self.metadata.clone(), tensors: entries };
         let metadata = [(KEY.to_owned(), serde_json::to_string(&header)?)].into();
         Ok(safetensors::serialize(parts, Some(metadata))?)
@@ -85,25 +90,35 @@ impl Checkpoint {
         let mut checkpoint = Self::default();
         let Some(text) = text else {
             for name in file.names() {
-                checkpoint.tensors.insert(name.to_owned(), Packed::Dense(dense(&file, name)?));
+                checkpoint.tensors.insert(name.to_owned(), Packed::Dense(plain(&file, name)?));
             }
             return Ok(checkpoint);
         };
         let header = Header::parse(text)?;
         checkpoint.metadata = header.metadata;
+        let mut parts = Parts::new(file, bytes.len());
         for (name, entry) in header.tensors {
-            let mask = checkpoint.read_entry(&file, &name, &entry)?;
-            if let (Some(mask), Some(hash)) = (&mask, &entry.mask_sha256)
-                && mask_hash(mask) != *hash
-            {
-                return Err(StorageError::MaskHash { name });
+            let mask = checkpoint.read_entry(&mut parts, &name, &entry)?;
+            match (&mask, &entry.mask_sha256) {
+                (Some(mask), Some(hash)) if mask_hash(mask) == *hash => {}
+                (Some(_), _) => return Err(StorageError::MaskHash { name }),
+                (None, _) if entry.mask_sha256.is_some() || entry.pattern.is_some() => {
+                    return Err(StorageError::Entry {
+                        name,
+                        reason: "a dense tensor claims a mask",
+                    });
+                }
+                (None, _) => {}
             }
             if let (Some(mask), Some(pattern)) = (&mask, entry.pattern) {
                 mask.verify(&pattern).map_err(claim(&name))?;
                 checkpoint.patterns.insert(name, pattern);
             }
         }
-        Ok(checkpoint)
+        match parts.left_over() {
+            Some(name) => Err(StorageError::Entry { name, reason: "the header does not name it" }),
+            None => Ok(checkpoint),
+        }
     }
 
     /// The header's entry of a tensor, after proving what it claims.
@@ -125,149 +140,42 @@ impl Checkpoint {
     /// Reads one entry into its place and returns its mask.
     fn read_entry(
         &mut self,
-        file: &SafeTensors<'_>,
+        parts: &mut Parts<'_>,
         name: &str,
         entry: &Entry,
     ) -> Result<Option<Mask>, StorageError> {
+        let shape = &entry.shape;
+        let (rows, cols) = matrix_view(shape)?;
+        // Sides of zero cost no bytes, so the bytes alone do not bound the work.
+        if rows.max(1).saturating_mul(cols.max(1)) > parts.most_entries {
+            return Err(StorageError::TooLarge(shape.clone()));
+        }
         let part = |suffix: &str| format!("{name}.{suffix}");
         let packed = match entry.format {
-            Format::Dense => Packed::Dense(dense(file, name)?),
-            Format::TwoFour => Packed::TwoFour(Packed24::from_parts(
-                &entry.shape,
-                floats(file, &part("values"))?,
-                raw(file, &part("indices"))?.to_vec(),
-            )?),
-            Format::Bitmap => {
-                let mask = rowbits::from_bytes(raw(file, &part("bitmask"))?, &entry.shape)?;
-                Packed::Bitmap(Bitmap::from_parts(mask, floats(file, &part("values"))?)?)
+            Format::Dense => {
+                Packed::Dense(Dense::new(parts.floats(name.to_owned(), shape)?, shape)?)
             }
-            Format::Mask => {
-                let mask = rowbits::from_bytes(raw(file, &part("bitmask"))?, &entry.shape)?;
-                self.masks.insert(name.to_owned(), mask.clone());
-                return Ok(Some(mask));
+            Format::TwoFour => {
+                let groups = cols.div_ceil(4);
+                let values = parts.floats(part("values"), &[rows, groups * 2])?;
+                let indices = parts.bytes(part("indices"), &[rows, groups.div_ceil(2)])?;
+                Packed::TwoFour(Packed24::from_parts(shape, values, indices.to_vec())?)
+            }
+            Format::Bitmap | Format::Mask => {
+                let bits = parts.bytes(part("bitmask"), &[rows * cols.div_ceil(8)])?;
+                let mask = rowbits::from_bytes(bits, shape)?;
+                if entry.format == Format::Mask {
+                    self.masks.insert(name.to_owned(), mask.clone());
+                    return Ok(Some(mask));
+                }
+                let values = parts.floats(part("values"), &[mask.count_kept()])?;
+                Packed::Bitmap(Bitmap::from_parts(mask, values)?)
             }
         };
         let mask = packed.mask();
         self.tensors.insert(name.to_owned(), packed);
         Ok(mask)
     }
-}
-
-/// One tensor of the file to be.
-struct Part<'a> {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: Cow<'a, [u8]>,
-}
-
-impl View for Part<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
-}
-
-impl Packed {
-    fn format_tag(&self) -> Format {
-        match self {
-            Self::Dense(_) => Format::Dense,
-            Self::TwoFour(_) => Format::TwoFour,
-            Self::Bitmap(_) => Format::Bitmap,
-        }
-    }
-}
-
-fn add_parts<'a>(
-    parts: &mut BTreeMap<String, Part<'a>>,
-    name: &str,
-    packed: &'a Packed,
-) -> Result<(), StorageError> {
-    match packed {
-        Packed::Dense(dense) => {
-            add(parts, name.to_owned(), float_part(dense.values(), dense.shape().to_vec()))
-        }
-        Packed::TwoFour(packed) => {
-            let groups = packed.cols().div_ceil(4);
-            let values = float_part(packed.values(), vec![packed.rows(), groups * 2]);
-            add(parts, format!("{name}.values"), values)?;
-            let indices = Part {
-                dtype: Dtype::U8,
-                shape: vec![packed.rows(), groups.div_ceil(2)],
-                data: Cow::Borrowed(packed.indices()),
-            };
-            add(parts, format!("{name}.indices"), indices)
-        }
-        Packed::Bitmap(bitmap) => {
-            let values = float_part(bitmap.values(), vec![bitmap.values().len()]);
-            add(parts, format!("{name}.values"), values)?;
-            add(parts, format!("{name}.bitmask"), bitmask_part(bitmap.mask())?)
-        }
-    }
-}
-
-fn add<'a>(
-    parts: &mut BTreeMap<String, Part<'a>>,
-    name: String,
-    part: Part<'a>,
-) -> Result<(), StorageError> {
-    match parts.insert(name.clone(), part) {
-        Some(_) => Err(StorageError::DuplicateName(name)),
-        None => Ok(()),
-    }
-}
-
-fn float_part<'a>(values: &[f32], shape: Vec<usize>) -> Part<'a> {
-    let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Part { dtype: Dtype::F32, shape, data: Cow::Owned(data) }
-}
-
-fn bitmask_part<'a>(mask: &Mask) -> Result<Part<'a>, StorageError> {
-    let bytes = rowbits::to_bytes(mask)?;
-    Ok(Part { dtype: Dtype::U8, shape: vec![bytes.len()], data: Cow::Owned(bytes) })
-}
-
-fn dense(file: &SafeTensors<'_>, name: &str) -> Result<Dense, StorageError> {
-    let values = floats(file, name)?;
-    Dense::new(values, find(file, name)?.shape())
-}
-
-fn floats(file: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, StorageError> {
-    let view = find(file, name)?;
-    expect_dtype(name, view.dtype(), Dtype::F32, "F32")?;
-    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-}
-
-fn raw<'a>(file: &SafeTensors<'a>, name: &str) -> Result<&'a [u8], StorageError> {
-    let view = find(file, name)?;
-    expect_dtype(name, view.dtype(), Dtype::U8, "U8")?;
-    Ok(view.data())
-}
-
-fn find<'a>(
-    file: &SafeTensors<'a>,
-    name: &str,
-) -> Result<safetensors::tensor::TensorView<'a>, StorageError> {
-    file.tensor(name).map_err(|_| StorageError::Missing(name.to_owned()))
-}
-
-fn expect_dtype(
-    name: &str,
-    found: Dtype,
-    wanted: Dtype,
-    expected: &'static str,
-) -> Result<(), StorageError> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(StorageError::Dtype { name: name.to_owned(), found: format!("{found:?}"), expected })
 }
 
 fn in_file(path: &Path) -> impl Fn(StorageError) -> StorageError + '_ {

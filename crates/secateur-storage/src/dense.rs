@@ -41,11 +41,13 @@ impl Dense {
 
 /// The number of entries of `shape`; a shape that does not fit memory is an error.
 pub(crate) fn checked_len(shape: &[usize]) -> Result<usize, StorageError> {
+    // A side of zero hides no overflow of the others: rows and columns are multiplied elsewhere.
     shape
         .iter()
-        .try_fold(1_usize, |len, &side| len.checked_mul(side))
+        .try_fold(1_usize, |len, &side| len.checked_mul(side.max(1)))
         .filter(|len| *len <= isize::MAX as usize / 8)
-        .ok_or_else(|| StorageError::TooLarge(shape.to_vec()))
+        .ok_or_else(|| StorageError::TooLarge(shape.to_vec()))?;
+    Ok(shape.iter().product())
 }
 
 /// Any weight as the matrix its product sees: outputs × all that is reduced over.

@@ -32,12 +32,22 @@ pub enum StorageError {
     #[error("the `secateur` metadata is damaged ({0}); write the file again")]
     Header(#[from] serde_json::Error),
     /// A file of a later version of the format.
-    #[error("the file has format version {found}, this build reads up to {known}; update secateur")]
+    #[error(
+        "the file has format version {found}, this build reads version {known}; update secateur"
+    )]
     Version {
         /// The file's version.
         found: u32,
         /// The newest version known here.
         known: u32,
+    },
+    /// An entry of the header does not agree with the tensors of the file.
+    #[error("tensor {name}: {reason}; the file is damaged, write it again")]
+    Entry {
+        /// The tensor.
+        name: String,
+        /// What does not agree.
+        reason: &'static str,
     },
     /// A tensor that the header names is not in the file.
     #[error("tensor {0} is missing from the file; write the file again")]
@@ -53,7 +63,7 @@ pub enum StorageError {
         /// Its dtype.
         found: String,
         /// What can be read there.
-        expected: &'static str,
+        expected: String,
     },
     /// Data and shape do not agree.
     #[error("{what} holds {found} entries, its shape needs {expected}")]

@@ -52,7 +52,7 @@ impl Header {
             version: u32,
         }
         let Version { version } = serde_json::from_str(text)?;
-        if version > VERSION {
+        if version != VERSION {
             return Err(StorageError::Version { found: version, known: VERSION });
         }
         Ok(serde_json::from_str(text)?)
@@ -80,6 +80,7 @@ mod tests {
     fn later_versions_are_named_even_if_their_fields_are_unknown() {
         let error = Header::parse(r#"{"version": 9, "novelty": []}"#).unwrap_err();
         assert!(matches!(error, StorageError::Version { found: 9, known: VERSION }));
+        assert!(Header::parse(r#"{"version": 0, "metadata": {}, "tensors": {}}"#).is_err());
     }
 
     #[test]

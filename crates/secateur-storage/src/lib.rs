@@ -31,6 +31,7 @@ mod error;
 mod header;
 mod packed;
 mod packed24;
+mod parts;
 mod rowbits;
 
 pub use atomic::write_atomically;

@@ -18,18 +18,18 @@ pub enum Packed {
 impl Packed {
     /// Packs what `mask` keeps of `dense`, after proving that the mask has `pattern`.
     ///
-    /// 2:4 becomes [`Packed::TwoFour`]; everything else the smaller of bitmap and dense (a bitmap
-    /// pays below about 97 % density in f32). Cut entries are `+0.0` in either.
+    /// 2:4 becomes [`Packed::TwoFour`], a mask that keeps everything [`Packed::Dense`], all else
+    /// [`Packed::Bitmap`] (smaller than dense below 31/32 density).
     pub fn pack(dense: &Dense, mask: &Mask, pattern: Pattern) -> Result<Self, StorageError> {
         mask.verify(&pattern)?;
         if pattern == Pattern::NOfM(NOfM::TWO_OF_FOUR) {
             return Ok(Self::TwoFour(Packed24::pack(dense, mask)?));
         }
-        let bitmap = Self::Bitmap(Bitmap::pack(dense, mask)?);
-        if bitmap.bytes() < size_of_val(dense.values()) {
-            return Ok(bitmap);
-        }
-        Ok(Self::Dense(bitmap.unpack()))
+        let bitmap = Bitmap::pack(dense, mask)?;
+        Ok(match mask.count_kept() == mask.len() {
+            true => Self::Dense(bitmap.unpack()),
+            false => Self::Bitmap(bitmap),
+        })
     }
 
     /// The dense tensor: what is not stored is `+0.0`.

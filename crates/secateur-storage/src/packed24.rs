@@ -71,8 +71,7 @@ impl Packed24 {
                 }
             }
             let spare_nibble = groups % 2 == 1 && packed.nibble(row, groups) != 0;
-            let beyond =
-                packed.slots_of(row).any(|(col, value)| col >= cols && value.to_bits() != 0);
+            let beyond = packed.slots(row).any(|(col, value)| col >= cols && value.to_bits() != 0);
             if spare_nibble || beyond {
                 return Err(StorageError::Padding { row });
             }
@@ -104,11 +103,12 @@ impl Packed24 {
 
     /// The stored `(column, value)` pairs of a row, columns ascending.
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
-        self.slots_of(row).filter(|(col, _)| *col < self.cols)
+        self.slots(row).filter(|(col, _)| *col < self.cols)
     }
 
-    /// All slots of a row, those beyond its end included.
-    fn slots_of(&self, row: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
+    /// All slots of a row, two per group; those of a shorter last group may name columns beyond its
+    /// end, with value zero.
+    pub fn slots(&self, row: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
         let groups = self.cols.div_ceil(4);
         (0..groups * 2).map(move |slot| {
             let nibble = self.nibble(row, slot / 2);

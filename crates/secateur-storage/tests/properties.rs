@@ -112,3 +112,66 @@ fn a_false_claim_is_refused_on_both_sides() {
     let error = Checkpoint::from_bytes(&bytes).unwrap_err();
     assert!(error.to_string().contains("the mask is not 2:4"), "{error}");
 }
+
+/// A file with one U8 and one F32 tensor of the given shapes and a header of one's own.
+fn forged(header: &str, u8_shape: &[usize], f32_shape: &[usize]) -> Vec<u8> {
+    use safetensors::{Dtype, tensor::TensorView};
+    let size = |shape: &[usize]| shape.iter().product::<usize>();
+    let (bytes, floats) = (vec![0; size(u8_shape)], vec![0; 4 * size(f32_shape)]);
+    let bits = TensorView::new(Dtype::U8, u8_shape.to_vec(), &bytes).unwrap();
+    let values = TensorView::new(Dtype::F32, f32_shape.to_vec(), &floats).unwrap();
+    let header = format!(r#"{{"version":1,"metadata":{{}},"tensors":{{{header}}}}}"#);
+    let metadata = Some([("secateur".to_owned(), header)].into());
+    safetensors::serialize([("w.bitmask", bits), ("w.values", values)], metadata).unwrap()
+}
+
+#[test]
+fn forged_headers_are_typed_errors() {
+    let hash = secateur_storage::mask_hash(&Mask::empty(&[2, 8]).unwrap());
+    let bitmap = |shape: &str, more: &str| {
+        format!(r#""w":{{"format":"bitmap","shape":{shape},"pattern":"2:4"{more}}}"#)
+    };
+    let honest = bitmap("[2,8]", &format!(r#","mask_sha256":"{hash}""#));
+    assert!(Checkpoint::from_bytes(&forged(&honest, &[2], &[0])).is_ok());
+    for (file, said) in [
+        (forged(&bitmap("[2,8]", ""), &[2], &[0]), "does not have the hash"),
+        (forged(&bitmap("[2,8]", r#","mask_sha256":"00""#), &[2], &[0]), "does not have the hash"),
+        (forged(&bitmap("[2,8]", r#","novelty":1"#), &[2], &[0]), "unknown field"),
+        // So many rows that a loop over them would never end, and not a byte of data.
+        (forged(&bitmap("[1152921504606846975,0]", ""), &[0], &[0]), "too large"),
+        (forged(&bitmap("[9223372036854775808,0,4]", ""), &[0], &[0]), "too large"),
+        (forged(&bitmap("[2,9]", ""), &[2], &[0]), "another shape"),
+        (forged(&honest, &[2], &[1]), "another shape"),
+        (forged(&honest.replace("bitmap", "mask"), &[2], &[0]), "w.values: the header does not"),
+        (forged("", &[2], &[0]), "the header does not name it"),
+        (forged(&honest.replace("bitmap", "2:4"), &[2], &[0]), "another shape"),
+        (forged(r#""w.values":{"format":"dense","shape":[9,9]}"#, &[2], &[1]), "another shape"),
+        (
+            forged(r#""w.values":{"format":"dense","shape":[1],"pattern":"2:4"}"#, &[2], &[1]),
+            "claims a mask",
+        ),
+        (
+            forged(&format!(r#"{honest},"w.values":{{"format":"dense","shape":[0]}}"#), &[2], &[0]),
+            "two entries share it",
+        ),
+    ] {
+        let error = Checkpoint::from_bytes(&file).unwrap_err().to_string();
+        assert!(error.contains(said), "{error:?} does not say {said:?}");
+    }
+}
+
+#[test]
+fn names_that_a_file_cannot_hold_are_refused() {
+    let dense = || Packed::Dense(Dense::new(vec![1.0], &[1]).unwrap());
+    let refused = |names: &[&str]| {
+        let tensors = names.iter().map(|name| (name.to_string(), dense())).collect();
+        let mut checkpoint = Checkpoint { tensors, ..Checkpoint::default() };
+        checkpoint.masks.insert("w".into(), Mask::full(&[1]).unwrap());
+        checkpoint.to_bytes().is_err()
+    };
+    assert!(!refused(&["a", "w.weight"]));
+    assert!(refused(&["w"]) && refused(&["w.bitmask"]) && refused(&["__metadata__"]));
+    let mut checkpoint = Checkpoint::default();
+    checkpoint.patterns.insert("nothing".into(), Pattern::TWO_OF_FOUR);
+    assert!(checkpoint.to_bytes().is_err());
+}

@@ -98,15 +98,4 @@ pub enum TrainError {
     /// Saved optimizer state lacks an entry, or has it in another shape.
     #[error("the saved optimizer state does not fit: {0}")]
     State(String),
-    /// The packed network does not compute what the masked one computes.
-    #[error(
-        "the packed network differs from the masked one by {difference:e} of the largest logit \
-         ({disagreements} predictions differ); this is a bug, please report it"
-    )]
-    Proof {
-        /// Largest difference, relative to the largest logit of its sample.
-        difference: f64,
-        /// Samples classified differently.
-        disagreements: usize,
-    },
 }

@@ -3,7 +3,7 @@
 use crate::{
     Epoch, Evaluation, Masked, Observer, Optimizer, Phase, Split, TrainError, Training, evaluate,
 };
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 use candle_nn::loss::cross_entropy;
 use rand::seq::SliceRandom;
 use secateur_criteria::seed;
@@ -61,11 +61,13 @@ pub fn fit<N: Network + ?Sized>(
             observer.step();
         }
         let train_loss = total / order.len() as f64;
-        if !train_loss.is_finite() {
-            let phase = name.to_owned();
-            return Err(TrainError::Diverged { loss: train_loss, phase, epoch: epoch + 1 });
-        }
         let found = evaluate(network, &split.validation)?;
+        if let Some(loss) = [train_loss, found.loss].into_iter().find(|loss| !loss.is_finite()) {
+            if let Some((.., weights)) = &best {
+                restore(&parameters, weights)?;
+            }
+            return Err(TrainError::Diverged { loss, phase: name.to_owned(), epoch: epoch + 1 });
+        }
         let is_best = best.as_ref().is_none_or(|(_, before, _)| found.beats(before));
         if is_best {
             best = Some((epoch, found, snapshot(&parameters)?));
@@ -90,9 +92,7 @@ pub fn fit<N: Network + ?Sized>(
         value: "0".to_owned(),
         must: "at least 1",
     })?;
-    for (parameter, best) in parameters.values().zip(&weights) {
-        parameter.set(best)?;
-    }
+    restore(&parameters, &weights)?;
     Ok(evaluation)
 }
 
@@ -105,7 +105,14 @@ fn sparsity(masks: &BTreeMap<String, Mask>) -> f64 {
 }
 
 /// Copies that later steps do not change.
-fn snapshot(parameters: &BTreeMap<String, candle_core::Var>) -> Result<Vec<Tensor>, TrainError> {
+fn snapshot(parameters: &BTreeMap<String, Var>) -> Result<Vec<Tensor>, TrainError> {
     let copies = parameters.values().map(|parameter| parameter.copy().map(|copy| copy.detach()));
     Ok(copies.collect::<candle_core::Result<_>>()?)
+}
+
+fn restore(parameters: &BTreeMap<String, Var>, weights: &[Tensor]) -> Result<(), TrainError> {
+    for (parameter, weight) in parameters.values().zip(weights) {
+        parameter.set(weight)?;
+    }
+    Ok(())
 }

@@ -92,8 +92,10 @@ impl<O: Optimizer> Optimizer for Masked<O> {
         self.inner.parameters()
     }
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
-        self.inner.step(gradients)?;
-        self.cut()
+        // Cut even when a step failed half-way.
+        let stepped = self.inner.step(gradients);
+        self.cut()?;
+        stepped
     }
     fn learning_rate(&self) -> f64 {
         self.inner.learning_rate()

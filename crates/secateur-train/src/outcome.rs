@@ -24,7 +24,7 @@ pub struct Outcome<N> {
     pub dense_test: Evaluation,
     /// The packed network, judged by the same.
     pub pruned_test: Evaluation,
-    /// That packing changed nothing.
+    /// Whether packing changed anything; see [`Proof::holds`].
     pub proof: Proof,
 }
 
@@ -33,17 +33,23 @@ pub struct Outcome<N> {
 pub struct Proof {
     /// Largest difference of a logit, relative to the largest logit of its sample.
     pub difference: f64,
-    /// Samples compared; all predictions are the same.
+    /// Samples compared.
     pub samples: usize,
+    /// Samples that the two classify differently.
+    pub disagreements: usize,
 }
 
 impl Proof {
-    /// Compares logits `[n, classes]`. Errors when they differ by more than rounding or when a single
-    /// prediction does.
+    /// Whether packing changed nothing: no logit by more than 1e-5 of the largest of its sample, and
+    /// no prediction. Kernels add in another order, so the last bits may differ.
+    pub fn holds(&self) -> bool {
+        self.difference <= TOLERANCE && self.disagreements == 0
+    }
+
+    /// Compares logits `[n, classes]`.
     pub(crate) fn of(packed: &Tensor, masked: &Tensor) -> Result<Self, TrainError> {
-        let scale = masked.abs()?.max_keepdim(D::Minus1)?;
-        let relative =
-            (packed - masked)?.abs()?.broadcast_div(&scale.maximum(f32::MIN_POSITIVE)?)?;
+        let scale = masked.abs()?.max_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?;
+        let relative = (packed - masked)?.abs()?.broadcast_div(&scale)?;
         let values = relative.flatten_all()?.to_vec1::<f32>()?;
         // NaN is a difference too: `f64::max` would lose it.
         let worst = |a: f64, b: f32| if a.is_nan() || a >= f64::from(b) { a } else { f64::from(b) };
@@ -51,11 +57,7 @@ impl Proof {
         let same: Vec<u8> =
             packed.argmax(D::Minus1)?.eq(&masked.argmax(D::Minus1)?)?.flatten_all()?.to_vec1()?;
         let disagreements = same.iter().filter(|same| **same == 0).count();
-        if difference <= TOLERANCE && disagreements == 0 {
-            Ok(Self { difference, samples: same.len() })
-        } else {
-            Err(TrainError::Proof { difference, disagreements })
-        }
+        Ok(Self { difference, samples: same.len(), disagreements })
     }
 }
 
@@ -64,16 +66,16 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    fn proof(packed: [[f32; 2]; 2]) -> Result<Proof, TrainError> {
+    fn holds(packed: [[f32; 2]; 2]) -> bool {
         let tensor = |values: [[f32; 2]; 2]| Tensor::new(&values, &Device::Cpu).unwrap();
-        Proof::of(&tensor(packed), &tensor([[1.0, 100.0], [2.0, 1.0]]))
+        Proof::of(&tensor(packed), &tensor([[1.0, 100.0], [2.0, 1.0]])).unwrap().holds()
     }
 
     #[test]
     fn rounding_passes_anything_else_does_not() {
-        assert_eq!(proof([[1.0, 100.0], [2.0, 1.0]]).unwrap().difference, 0.0);
-        assert_eq!(proof([[1.0005, 100.0], [2.0, 1.0]]).unwrap().samples, 2);
-        assert!(proof([[1.01, 100.0], [2.0, 1.0]]).is_err());
-        assert!(proof([[1.0, 100.0], [f32::NAN, 1.0]]).is_err());
+        assert!(holds([[1.0, 100.0], [2.0, 1.0]]));
+        assert!(holds([[1.0005, 100.0], [2.0, 1.0]]));
+        assert!(!holds([[1.01, 100.0], [2.0, 1.0]]));
+        assert!(!holds([[1.0, 100.0], [f32::NAN, 1.0]]));
     }
 }

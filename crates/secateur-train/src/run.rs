@@ -1,13 +1,13 @@
 //! What is the whole job? Train, prune, retrain, prove the pattern, pack, run packed, judge.
 
 use crate::{
-    Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, Stretch, TrainError, Training,
-    evaluate, fit, logits,
+    DataError, Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, Stretch, TrainError,
+    Training, evaluate, fit, logits,
 };
 use candle_core::{Tensor, Var};
 use secateur_criteria::{Allocation, Criterion, Layer, prune};
 use secateur_kernels::Dispatcher;
-use secateur_mask::{Mask, Pattern};
+use secateur_mask::{Mask, MaskError, Pattern};
 use secateur_nn::{Network, weight_name};
 use secateur_storage::{Checkpoint, Dense, Packed};
 use std::collections::BTreeMap;
@@ -38,8 +38,8 @@ impl Run {
     ///
     /// All choices are made on training and validation samples. The test samples are looked at once,
     /// at the end, by the finished networks. The packed network is read back from the bytes that
-    /// would be written, so the pattern is proved on those, and its outputs are proved equal to the
-    /// masked network's before it is judged.
+    /// would be written, so the pattern is proved on those, and its outputs are compared with the
+    /// masked network's: [`Proof::holds`] says whether they are.
     pub fn execute<N: Network>(
         &self,
         mut network: N,
@@ -48,6 +48,14 @@ impl Run {
     ) -> Result<Outcome<N>, TrainError> {
         self.training.check()?;
         self.retraining.check()?;
+        self.check_targets()?;
+        for (part, samples) in
+            [("training", &split.train), ("validation", &split.validation), ("test", &split.test)]
+        {
+            if samples.is_empty() {
+                return Err(DataError::Inconsistent(format!("the {part} part is empty")).into());
+            }
+        }
         let dispatcher = Dispatcher::probe()?;
 
         let stretch = Stretch {
@@ -86,6 +94,20 @@ impl Run {
         Ok(Outcome { network, dense, pruned, masks: mask_file, dense_test, pruned_test, proof })
     }
 
+    /// Refuses now what pruning would refuse after the dense training.
+    fn check_targets(&self) -> Result<(), TrainError> {
+        let targets = (0..).map_while(|round| self.schedule.at(round));
+        for asked in targets {
+            if let Some(fixed) = self.pattern.fixed_sparsity()
+                && fixed != asked
+            {
+                let pattern = self.pattern;
+                return Err(MaskError::FixedSparsity { pattern, fixed, asked }.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Scores, selects and cuts; returns the new masks by parameter name.
     fn prune_round<N: Network>(
         &self,
@@ -108,7 +130,7 @@ impl Run {
             let name = weight_name(&name);
             if let Some(cut) = cuts.get(&name) {
                 if let (Some(repaired), Some(weight)) = (&cut.weight, layer.weight()) {
-                    weight.set(repaired)?;
+                    weight.set(&repaired.copy()?)?;
                 }
                 layer.set_mask(cut.mask.clone())?;
                 masks.insert(name, cut.mask.clone());

@@ -87,6 +87,7 @@ impl Training {
         let (rate, decay) = (self.learning_rate, self.weight_decay);
         check(positive(rate), "learning_rate", rate.to_string(), "above 0")?;
         check(decay == 0.0 || positive(decay), "weight_decay", decay.to_string(), "0 or more")?;
+        check(self.patience != Some(0), "patience", "0".to_owned(), "at least 1")?;
         let (hidden, input) = (self.dropout, self.input_dropout);
         check((0.0..1.0).contains(&hidden), "dropout", hidden.to_string(), "in 0..1")?;
         check((0.0..1.0).contains(&input), "input_dropout", input.to_string(), "in 0..1")

@@ -53,7 +53,9 @@ impl TwoFour {
         for row in 0..rows {
             let mut slots = [0_u8; 16]; // entries stored so far in each group of the word
             let mut word = 0;
-            for (col, value) in weight.row(row) {
+            // Slots beyond the row's end too: they point at padding, which is zero, while index 0
+            // would point at a column that may hold an infinity.
+            for (col, value) in weight.slots(row) {
                 if col / WORD != word {
                     (word, slots) = (col / WORD, [0; 16]);
                 }

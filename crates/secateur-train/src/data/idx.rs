@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// No image file is larger than this many pixels; a header that claims more is damaged.
-const MOST_BYTES: usize = 1 << 32;
+/// No data set of this form is larger (EMNIST has 0.5 GB); a header that claims more is damaged.
+const MOST_BYTES: usize = 1 << 30;
 
 /// The data set in `folder`: `{train,t10k}-images-idx3-ubyte` and `{train,t10k}-labels-idx1-ubyte`,
 /// each plain or gzipped (with or without `.gz` in the name). Any data set in this form will do:
@@ -34,7 +34,8 @@ pub fn load_idx(folder: &Path, name: &str, device: &Device) -> Result<Dataset, D
 /// The pixels of all images, and the pixels of one.
 fn images(folder: &Path, stem: &'static str) -> Result<(Vec<u8>, usize), DataError> {
     let (sides, pixels) = read_idx(&find(folder, stem)?, 3)?;
-    Ok((pixels, sides[1] * sides[2]))
+    // `read_idx` proved that all sides together do not overflow, zero sides aside.
+    Ok((pixels, sides[1].saturating_mul(sides[2])))
 }
 
 fn labels(folder: &Path, stem: &'static str) -> Result<Vec<u8>, DataError> {
@@ -82,8 +83,8 @@ fn read_idx(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError
     }
     let len = sides
         .iter()
-        .try_fold(1_usize, |len, &side| len.checked_mul(side))
-        .filter(|len| *len <= MOST_BYTES)
+        .try_fold(1_usize, |len, &side| len.checked_mul(side.max(1)))
+        .filter(|len| *len <= MOST_BYTES && !sides.contains(&0))
         .ok_or_else(|| invalid(format!("its header claims {sides:?} entries")))?;
     // One byte more than there should be, so that a longer file is noticed; memory grows with what
     // is really there, not with what the header claims.
@@ -163,7 +164,8 @@ mod tests {
             (damage(labels, Some(vec![0x1f, 0x8b, 8, 0])), "fetch it again"),
             (damage(images, Some(idx(&[u32::MAX, u32::MAX, 9], &[]))), "claims"),
             (damage(images, Some(idx(&[2, 1, 1], &[1, 2]))), "training images have 1"),
-            (damage(images, Some(idx(&[0, 1, 2], &[]))), "are not 2 samples"),
+            (damage(images, Some(idx(&[0, 1, 2], &[]))), "claims [0, 1, 2]"),
+            (damage(images, Some(idx(&[0, 1 << 31, 1 << 31], &[]))), "claims"),
         ] {
             assert!(error.contains(said), "{error:?} does not say {said:?}");
         }

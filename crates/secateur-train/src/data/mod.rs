@@ -119,7 +119,7 @@ impl Dataset {
             if labels.is_empty() || features == 0 {
                 return inconsistent(format!("the {part} part is empty"));
             }
-            if pixels.len() != labels.len() * features {
+            if labels.len().checked_mul(features) != Some(pixels.len()) {
                 return inconsistent(format!(
                     "{} {part} pixels are not {} samples of {features}",
                     pixels.len(),
@@ -137,7 +137,13 @@ impl Dataset {
                 Tensor::from_vec(ys, n, device)?,
             )
         };
-        let classes = train.1.iter().chain(test.1).max().map_or(0, |label| usize::from(*label) + 1);
+        // The test part decides nothing, not even how many classes there are.
+        let classes = train.1.iter().max().map_or(0, |label| usize::from(*label) + 1);
+        if let Some(label) = test.1.iter().find(|label| usize::from(**label) >= classes) {
+            return inconsistent(format!(
+                "the test part has class {label}, training has {classes}"
+            ));
+        }
         Ok(Self {
             name: name.to_owned(),
             features,
@@ -206,6 +212,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(data.classes, 3);
+        let unknown = Dataset::from_pixels("toy", 1, 1.0, (&[0], &[0]), (&[0], &[1]), &Device::Cpu);
+        assert!(unknown.is_err());
         assert_eq!(data.normalisation, Normalisation { scale: 4.0, mean: 0.5, std: 0.5 });
         assert_eq!(data.test.xs().to_vec2::<f32>().unwrap(), [[1.0, 1.0]]);
     }

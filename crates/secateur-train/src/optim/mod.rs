@@ -76,5 +76,5 @@ fn saved(
         return Err(TrainError::State(format!("{name} has shape {found:?}, not {like:?}")));
     }
     // A copy, which later steps may change in place.
-    Ok(found.to_device(like.device())?.copy()?)
+    Ok(found.to_device(like.device())?.contiguous()?.copy()?)
 }

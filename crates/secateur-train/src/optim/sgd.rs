@@ -73,9 +73,11 @@ impl Optimizer for Sgd {
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        let named =
-            |(name, buffer): (&String, &Tensor)| (format!("{name}/momentum"), buffer.clone());
-        Ok(self.buffers.iter().map(named).collect())
+        let mut state = BTreeMap::new();
+        for (name, buffer) in &self.buffers {
+            state.insert(format!("{name}/momentum"), buffer.copy()?);
+        }
+        Ok(state)
     }
 
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
@@ -106,8 +108,13 @@ mod tests {
         }
         let found = var.to_vec1::<f32>().unwrap()[0];
         assert!((f64::from(found) - expected).abs() < 1e-6, "{found} {expected}");
+        // Saved state is a copy: a later step does not reach into it.
         let state = sgd.state().unwrap();
         assert_eq!(state.keys().collect::<Vec<_>>(), ["w/momentum"]);
+        let saved = state["w/momentum"].to_vec1::<f32>().unwrap();
+        let loss = (var.as_tensor() * 3.0).unwrap().sum_all().unwrap();
+        sgd.step(&loss.backward().unwrap()).unwrap();
+        assert_eq!(state["w/momentum"].to_vec1::<f32>().unwrap(), saved);
         sgd.load_state(&state).unwrap();
     }
 }
