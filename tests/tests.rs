@@ -5,5 +5,7 @@
 mod custom;
 /// Train, prune, retrain, pack, save, load: the numbers stay the same and so do the bytes.
 mod pipeline;
+/// The best epoch is kept, patience ends a routine, the test set decides nothing.
+mod training;
 /// Cut weights stay exactly zero while real training goes on around them.
 mod zeros;
