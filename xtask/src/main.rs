@@ -24,9 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train, prune, retrain, prove the pattern, pack, and report dense beside pruned.
     PruneFinetune(prune_finetune::Args),
-    /// Fetch a data set by package name, check it, and say where it is.
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -46,7 +44,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

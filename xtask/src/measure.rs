@@ -4,7 +4,7 @@ use crate::progress;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use secateur::{
-    nn::{Mlp, Network, weight_name},
+    nn::{Mlp, Network, State, weight_name},
     prelude::{Checkpoint, Device, Dispatcher},
 };
 use serde::Serialize;
@@ -78,14 +78,16 @@ impl Latency {
     }
 }
 
-/// A dense checkpoint on the dense product of this workspace instead of candle's layers: AVX-512 on,
-/// and no second thread for products too small to share.
+/// The network that a checkpoint file holds, its dense layers on the dense product of this workspace
+/// instead of candle's: AVX-512 on, and no second thread for products too small to share.
 pub fn load_on_gemm(file: &Path) -> Result<Mlp> {
     let checkpoint = Checkpoint::load(file)?;
     let mut network = load(file)?;
     let dispatcher = Dispatcher::probe()?;
     for (name, layer) in network.layers_mut() {
-        if let Some(weight) = checkpoint.tensors.get(&weight_name(&name)) {
+        if let (Some(weight), State::Dense) =
+            (checkpoint.tensors.get(&weight_name(&name)), layer.state())
+        {
             layer.pack(weight, &dispatcher)?;
         }
     }
@@ -115,8 +117,7 @@ pub fn print_memory(args: &MemoryArgs) -> Result<()> {
     }
     let memory =
         memory_stats::memory_stats().context("this system does not tell resident memory")?;
-    println!("{}", memory.physical_mem);
-    Ok(())
+    progress::answer(&memory.physical_mem.to_string())
 }
 
 /// Resident bytes of a process of its own that runs the checkpoint: the median of several, on one
@@ -125,7 +126,7 @@ pub fn print_memory(args: &MemoryArgs) -> Result<()> {
 /// Randomised addresses move it by some hundred kilobytes from start to start, so they are switched
 /// off where `setarch` (util-linux) can do that.
 pub fn resident_bytes(file: &Path) -> Result<u64> {
-    let program = std::env::current_exe().context("cannot find this program again")?;
+    let program = this_program()?;
     let fixed = || {
         let mut command = Command::new("setarch");
         command.arg("-R").arg(&program);
@@ -140,10 +141,18 @@ pub fn resident_bytes(file: &Path) -> Result<u64> {
     Ok(readings[readings.len() / 2])
 }
 
+/// This program, even when its file was replaced since it was started.
+fn this_program() -> Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(format!("/proc/{}/exe", std::process::id()).into());
+    }
+    std::env::current_exe().context("cannot find this program again")
+}
+
 fn resident_once(mut program: Command, file: &Path) -> Result<u64> {
     let output = program
         .env("RAYON_NUM_THREADS", "1")
-        .arg("measure-memory")
+        .args(["measure-memory", "--"])
         .arg(file)
         .output()
         .context("cannot start a process to measure memory in")?;

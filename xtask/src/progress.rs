@@ -6,10 +6,13 @@ use secateur::{
     storage::write_atomically,
     train::{Epoch, Observer, Phase},
 };
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 use tracing::{Span, info, info_span};
 use tracing_indicatif::{IndicatifLayer, span_ext::IndicatifSpanExt};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 const TEMPLATE: &str =
     "{span_child_prefix}{msg:<16} {wide_bar} {pos:>6}/{len} {elapsed:>4}, {eta} left";
@@ -21,9 +24,22 @@ pub fn init() {
         .with_writer(bars.get_stderr_writer())
         .with_target(false)
         .with_level(false)
-        .without_time();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::registry().with(filter).with(lines).with(bars).init();
+        .without_time()
+        .with_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")));
+    tracing_subscriber::registry().with(lines).with(bars).init();
+}
+
+/// Prints for people, on standard error. If nobody listens any more, nothing is lost.
+pub fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints what programs read, on standard output. A closed pipe is no error.
+pub fn answer(text: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A bar of `length` steps, shown until it is dropped.
@@ -82,7 +98,7 @@ impl Watcher {
 impl Observer for Watcher {
     fn phase(&mut self, phase: &Phase) {
         self.end_phase();
-        self.bar = bar(&phase.name, phase.epochs * phase.steps);
+        self.bar = bar(&phase.name, phase.epochs.saturating_mul(phase.steps));
     }
 
     fn step(&mut self) {

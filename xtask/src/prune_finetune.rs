@@ -2,7 +2,7 @@
 
 use crate::{
     measure::{self, LARGE_BATCH},
-    progress::Watcher,
+    progress::{self, Watcher},
     recipe::{Data, Model, Recipe},
     report::{Pruned, Report, Side},
     table, workspace,
@@ -74,21 +74,31 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let (name, mut recipe) = Recipe::find(&args.recipe)?;
     recipe.seed = args.seed.unwrap_or(recipe.seed);
+    // Whatever can be refused is refused before a folder is touched.
     let data = load_data(&recipe, args.data_dir.as_deref())?;
-    let out = prepare(args.out.as_deref(), &format!("{name}-seed{}", recipe.seed), args.force)?;
+    let split = data
+        .split(recipe.validation, recipe.seed)
+        .context("`validation` in the recipe does not fit the data")?;
+    Dispatcher::probe()?;
+    let folder = match args.data_dir {
+        Some(_) => format!("{name}-{}-seed{}", data.name, recipe.seed),
+        None => format!("{name}-seed{}", recipe.seed),
+    };
+    let out = claim(args.out.as_deref(), &folder, args.force)?;
     info!("{name}, seed {}: {} -> {}", recipe.seed, recipe.about, out.display());
 
-    let split = data.split(recipe.validation, recipe.seed)?;
-    let outcome = train(&recipe, &data, &split, &out)?;
+    let mut watcher = Watcher::new(out.join(METRICS));
+    let outcome = train(&recipe, &data, &split, &mut watcher)?;
     save(&outcome, &name, &recipe, &data, &out)?;
+    watcher.finish()?;
 
     let report = report(&outcome, &name, &recipe, &data, &split, &out)?;
     let json = serde_json::to_string(&report)?;
     let pretty = serde_json::to_string_pretty(&report)? + "\n";
     write_atomically(&out.join(REPORT), pretty.as_bytes())?;
-    eprintln!("{}\nwritten to {}", table::render(&report), out.display());
+    progress::tell(&format!("{}\nwritten to {}", table::render(&report), out.display()));
     if args.json {
-        println!("{json}");
+        progress::answer(&json)?;
     }
     ensure!(
         report.proof.holds(),
@@ -100,54 +110,73 @@ pub fn run(args: Args) -> Result<()> {
 fn load_data(recipe: &Recipe, folder: Option<&Path>) -> Result<Dataset> {
     match (recipe.data, folder) {
         (_, Some(folder)) => {
+            ensure!(folder.is_dir(), "--data-dir {} is no folder", folder.display());
+            let folder = folder.canonicalize()?;
             let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
-            Ok(load_idx(folder, &name, &Device::Cpu)?)
+            Ok(load_idx(&folder, &name, &Device::Cpu)?)
         }
         (Data::Digits, None) => Ok(digits(&Device::Cpu)?),
         (Data::Mnist, None) => {
             let folder = workspace::data().join("mnist");
-            if !folder.is_dir() {
-                bail!(
-                    "MNIST is not here yet; run `cargo xtask data mnist`, or pass --data-dir with a \
-                     folder that has its four IDX files"
-                );
-            }
-            Ok(load_idx(&folder, "mnist", &Device::Cpu)?)
+            load_idx(&folder, "mnist", &Device::Cpu).context(
+                "MNIST is not here; run `cargo xtask data mnist`, or pass --data-dir with a folder \
+                 that has its four IDX files",
+            )
         }
     }
 }
 
-/// The folder to write to: the one named if it holds no run (or may be replaced), or a new one.
-fn prepare(named: Option<&Path>, name: &str, force: bool) -> Result<PathBuf> {
-    let holds_a_run = |folder: &Path| FILES.iter().any(|file| folder.join(file).exists());
-    let out = match named {
-        Some(folder) => folder.to_owned(),
-        None => {
-            let numbered = |n: usize| match n {
-                1 => workspace::runs().join(name),
-                n => workspace::runs().join(format!("{name}-{n}")),
-            };
-            let free = |folder: &PathBuf| force || !holds_a_run(folder);
-            (1..).map(numbered).find(free).context("no free folder name")?
+/// The folder to write to: the one named, or a new one below `runs/`. From here on it is this run's:
+/// an empty `metrics.jsonl` says so to every other process.
+fn claim(named: Option<&Path>, name: &str, force: bool) -> Result<PathBuf> {
+    if let Some(folder) = named {
+        if !try_claim(folder, force)? {
+            let folder = folder.display();
+            bail!("{folder} already holds a run; pass --force to replace it or another --out");
         }
-    };
-    if holds_a_run(&out) {
-        if !force {
-            bail!(
-                "{} already holds a run; pass --force to replace it or another --out",
-                out.display()
-            );
-        }
-        // Newest first, so that a folder with a report always has what the report is about.
-        for file in FILES.iter().rev().map(|file| out.join(file)).filter(|file| file.exists()) {
-            fs::remove_file(&file).with_context(|| format!("cannot replace {}", file.display()))?;
+        return Ok(folder.to_owned());
+    }
+    for n in 1.. {
+        let folder = workspace::runs().join(match n {
+            1 => name.to_owned(),
+            n => format!("{name}-{n}"),
+        });
+        if try_claim(&folder, force)? {
+            return Ok(folder);
         }
     }
-    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    Ok(out)
+    bail!("no folder name below {} is free", workspace::runs().display())
 }
 
-fn train(recipe: &Recipe, data: &Dataset, split: &Split, out: &Path) -> Result<Outcome<Mlp>> {
+/// Whether `folder` was free (or was made so by force) and is this run's now.
+fn try_claim(folder: &Path, force: bool) -> Result<bool> {
+    let refused = || format!("cannot write to {}", folder.display());
+    let holds_a_run = FILES.iter().any(|file| folder.join(file).exists());
+    if holds_a_run && !force {
+        return Ok(false);
+    }
+    fs::create_dir_all(folder).with_context(refused)?;
+    for entry in fs::read_dir(folder).with_context(refused)? {
+        let path = entry.with_context(refused)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let left_by_a_kill = name.starts_with(".secateur-") && name.ends_with(".tmp");
+        if left_by_a_kill || FILES.contains(&name.as_str()) {
+            fs::remove_file(&path).with_context(refused)?;
+        }
+    }
+    match fs::File::create_new(folder.join(METRICS)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).with_context(refused),
+    }
+}
+
+fn train(
+    recipe: &Recipe,
+    data: &Dataset,
+    split: &Split,
+    watcher: &mut Watcher,
+) -> Result<Outcome<Mlp>> {
     let hidden: &[usize] = match recipe.model {
         Model::Lenet300100 => &[300, 100],
         Model::DigitsMlp => &[128, 128],
@@ -163,10 +192,7 @@ fn train(recipe: &Recipe, data: &Dataset, split: &Split, out: &Path) -> Result<O
         retraining: recipe.retraining().clone(),
         seed: recipe.seed,
     };
-    let mut watcher = Watcher::new(out.join(METRICS));
-    let outcome = run.execute(network, split, &mut watcher)?;
-    watcher.finish()?;
-    Ok(outcome)
+    Ok(run.execute(network, split, watcher)?)
 }
 
 /// Writes the three checkpoints, each with what it takes to know what it is.
@@ -204,7 +230,8 @@ fn report(
     split: &Split,
     out: &Path,
 ) -> Result<Report> {
-    let (dense, pruned) = (measure::load(&out.join(DENSE))?, measure::load(&out.join(PRUNED))?);
+    let dense = measure::load(&out.join(DENSE))?;
+    let pruned = measure::load_on_gemm(&out.join(PRUNED))?;
     let verified = verify(&out.join(PRUNED), &outcome.masks, recipe.pruning.pattern)?;
     let on_gemm = measure::load_on_gemm(&out.join(DENSE))?;
     let [candle, gemm, packed] =

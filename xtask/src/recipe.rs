@@ -179,11 +179,15 @@ fn shipped_names() -> Vec<String> {
 
 /// The parser's complaint with its line, and the valid word nearest to a misspelt one.
 fn explain(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    // A key missing at the top has no line of its own.
+    let nowhere = error.span().is_none_or(|span| span.start == 0);
+    if nowhere && error.message().starts_with("missing field") {
+        return anyhow!("{}", error.message());
+    }
     let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
     let mut quoted = error.message().split('`').skip(1).step_by(2);
     let nearest = quoted.next().and_then(|wrong| {
-        let close = |word: &&str| strsim::normalized_damerau_levenshtein(wrong, word) > 0.5;
-        quoted.filter(close).max_by(|a, b| {
+        quoted.max_by(|a, b| {
             let closeness = |word| strsim::normalized_damerau_levenshtein(wrong, word);
             closeness(a).total_cmp(&closeness(b))
         })
@@ -217,6 +221,8 @@ mod tests {
             with("\"unstructured\"", "\"4of8\""),
             with("\"unstructured\"", "\"2:4\""),
             with("batch_size", "batchsize"),
+            with("learning_rate", "lr"),
+            with("model = ", "# "),
             with("[pruning]", "[prunning]"),
             with("rounds = ", "rounds = 0 # "),
             with("sparsity = ", "# "),

@@ -79,14 +79,15 @@ pub fn render(report: &Report) -> String {
     }
     format!(
         "{table}\n{} seed {}: {} on {}, {} test samples; kernel: {}\n\
-         proved: every layer {}; packed and masked logits differ by {:.1e} at most, {} predictions do\n\
-         dense is the faster of candle's layers (here {} and {}) and the gemm crate with AVX-512",
+         {}: every layer {}; packed and masked logits differ by {:.1e} at most, {} predictions do\n\
+         dense is the faster of candle's layers (here {} and {}) and the gemm crate",
         report.recipe,
         report.seed,
         report.pruned.pattern,
         report.data,
         report.test_samples,
         report.pruned.kernel,
+        if report.pruned.verified { "proved" } else { "NOT PROVED" },
         report.pruned.pattern,
         report.proof.difference,
         report.proof.disagreements,

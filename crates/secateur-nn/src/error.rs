@@ -21,7 +21,7 @@ pub enum NnError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// A packed layer was asked for what only a trainable one has.
-    #[error("a packed layer cannot be {0}; unpack it or keep the masked one")]
+    #[error("a packed layer cannot be {0}; load the dense weights for that")]
     Packed(&'static str),
     /// A checkpoint lacks a tensor.
     #[error("the checkpoint has no tensor {0}; is it a checkpoint of this model?")]

@@ -66,9 +66,18 @@ impl Linear {
         })
     }
 
-    /// A dense layer of given variables: `weight` `[out, in]`, `bias` `[out]`.
-    pub fn new(weight: Var, bias: Option<Var>) -> Self {
-        Self { weight: Weight::Trainable { weight, mask: None }, bias }
+    /// A dense layer of given variables: `weight` `[out, in]`, `bias` `[out]`; errors on others.
+    pub fn new(weight: Var, bias: Option<Var>) -> Result<Self, NnError> {
+        let &[outputs, _] = weight.dims() else {
+            return Err(NnError::Rank { name: "weight".into(), found: weight.dims().to_vec() });
+        };
+        if let Some(bias) = &bias
+            && bias.dims() != [outputs]
+        {
+            let (found, expected) = (bias.dims().to_vec(), vec![outputs]);
+            return Err(NnError::Shape { name: "bias".into(), found, expected });
+        }
+        Ok(Self { weight: Weight::Trainable { weight, mask: None }, bias })
     }
 
     /// The layer that a checkpoint stores under `name.weight` and `name.bias`: packed if the weight
@@ -129,6 +138,14 @@ impl Linear {
 
     /// Stores only what `packed` holds from now on, and multiplies only that.
     pub fn pack(&mut self, packed: &Packed, dispatcher: &Dispatcher) -> Result<(), NnError> {
+        let (inputs, outputs) = self.dims();
+        if packed.shape() != [outputs, inputs] {
+            return Err(NnError::Shape {
+                name: "weight".into(),
+                found: packed.shape().to_vec(),
+                expected: vec![outputs, inputs],
+            });
+        }
         let bias = match &self.bias {
             Some(bias) => Some(bias.to_vec1::<f32>()?),
             None => None,
@@ -261,6 +278,10 @@ mod tests {
             assert!((packed - masked).abs() < 1e-6, "{packed} {masked}");
         }
         assert!(layer.set_mask(mask).is_err());
+        let other = Packed::Dense(Dense::new(vec![0.0; 120], &[20, 6]).unwrap());
+        assert!(layer.pack(&other, &Dispatcher::probe().unwrap()).is_err());
+        let vector = Var::zeros(6, candle_core::DType::F32, &Device::Cpu).unwrap();
+        assert!(Linear::new(vector, None).is_err());
         assert!(
             layer
                 .forward(&Tensor::zeros((2, 21), candle_core::DType::F32, &Device::Cpu).unwrap())

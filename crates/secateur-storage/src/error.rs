@@ -50,7 +50,7 @@ pub enum StorageError {
         reason: &'static str,
     },
     /// A tensor that the header names is not in the file.
-    #[error("tensor {0} is missing from the file; write the file again")]
+    #[error("tensor {0} is named but not there; add it, or write the file again")]
     Missing(String),
     /// Two entries of a checkpoint need the same name in the file.
     #[error("two tensors would be stored as {0}; rename one of them")]

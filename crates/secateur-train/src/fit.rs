@@ -50,7 +50,7 @@ pub fn fit<N: Network + ?Sized>(
         order.shuffle(&mut seed::stream(seed, &format!("shuffle/{name}/{epoch}")));
         let mut total = 0.0;
         for (step, indices) in order.chunks(training.batch_size).enumerate() {
-            let rate = training.rate(epoch * steps + step, training.epochs * steps);
+            let rate = training.rate(epoch * steps + step, training.epochs.saturating_mul(steps));
             optimizer.set_learning_rate(rate);
             let batch = split.train.take(indices)?;
             let xs = input_dropout.forward(batch.xs())?;

@@ -12,7 +12,7 @@ use secateur_nn::{Network, weight_name};
 use secateur_storage::{Checkpoint, Dense, Packed};
 use std::collections::BTreeMap;
 
-/// The prune–retrain loop: five independent choices, two training routines and a seed.
+/// The prune–retrain loop: four independent choices, two training routines and a seed.
 ///
 /// The quick start of the facade crate runs one; `tests/custom.rs` runs one with its own criterion.
 #[derive(Debug)]

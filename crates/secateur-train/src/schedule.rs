@@ -25,6 +25,9 @@ impl Schedule for OneShot {
     }
 }
 
+/// More rounds than anybody retrains.
+const MOST_ROUNDS: usize = 1000;
+
 /// The same share of what is left in every round (Han et al. 2015; Frankle & Carbin 2019): after
 /// round `r` of `n` a density of `d^((r + 1) / n)` is left.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +41,8 @@ impl Iterative {
     /// share of what is left ever reaches.
     pub fn new(target: Sparsity, rounds: usize) -> Result<Self, TrainError> {
         let refuse = |what, value, must| Err(TrainError::Setting { what, value, must });
-        if rounds == 0 {
-            return refuse("the number of rounds", rounds.to_string(), "at least 1");
+        if !(1..=MOST_ROUNDS).contains(&rounds) {
+            return refuse("the number of rounds", rounds.to_string(), "from 1 to 1000");
         }
         if target.density() == 0.0 {
             return refuse("the sparsity of an iterative schedule", target.to_string(), "below 1");
@@ -73,7 +76,7 @@ mod tests {
         assert!((density(0) - 0.2).abs() < 1e-12 && (density(1) - 0.04).abs() < 1e-12);
         assert_eq!(schedule.at(2), Some(target));
         assert_eq!((schedule.at(3), schedule.rounds()), (None, 3));
-        assert!(Iterative::new(target, 0).is_err());
+        assert!(Iterative::new(target, 0).is_err() && Iterative::new(target, 1001).is_err());
         assert!(Iterative::new(Sparsity::new(1.0).unwrap(), 2).is_err());
     }
 

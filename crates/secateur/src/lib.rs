@@ -42,6 +42,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub use candle_core;
 pub use secateur_criteria as criteria;
 pub use secateur_kernels as kernels;
 pub use secateur_mask as mask;
@@ -51,7 +52,7 @@ pub use secateur_train as train;
 
 /// What most programs need, under one `use`.
 pub mod prelude {
-    pub use candle_core::Device;
+    pub use candle_core::{Device, Tensor};
     pub use secateur_criteria::{
         Allocation, Criterion, CriterionError, Global, Layer, Magnitude, Random, Uniform, prune,
     };

@@ -15,7 +15,7 @@ const MOST_BYTES: usize = 1 << 30;
 
 /// The data set in `folder`: `{train,t10k}-images-idx3-ubyte` and `{train,t10k}-labels-idx1-ubyte`,
 /// each plain or gzipped (with or without `.gz` in the name). Any data set in this form will do:
-/// MNIST, Fashion-MNIST, KMNIST, EMNIST.
+/// MNIST, Fashion-MNIST, KMNIST.
 pub fn load_idx(folder: &Path, name: &str, device: &Device) -> Result<Dataset, DataError> {
     let (train, train_features) = images(folder, "train-images-idx3-ubyte")?;
     let train_labels = labels(folder, "train-labels-idx1-ubyte")?;
