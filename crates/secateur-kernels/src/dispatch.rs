@@ -2,6 +2,7 @@
 //! themselves, and a sparse kernel that would be slower than dense is turned down.
 
 use crate::{KernelError, KernelKind, Problem, cpu::drive::FEW};
+use secateur_storage::Format;
 use std::fmt;
 
 /// What a processor can do, best first.
@@ -133,7 +134,9 @@ impl Dispatcher {
     ///
     /// ```
     /// use secateur_kernels::{Dispatcher, Problem};
-    /// let problem = Problem { rows: 300, cols: 784, tokens: 1, format: "2:4", stored: 117_600 };
+    /// use secateur_storage::Format;
+    /// let (format, stored) = (Format::TwoFour, 117_600);
+    /// let problem = Problem { rows: 300, cols: 784, tokens: 1, format, stored };
     /// let plan = Dispatcher::probe()?.plan(&problem);
     /// println!("{}", plan.explain());
     /// # Ok::<(), secateur_kernels::KernelError>(())
@@ -168,7 +171,7 @@ impl Dispatcher {
     }
 
     /// The estimated time in nanoseconds.
-    fn estimate(&self, kind: KernelKind, problem: &Problem) -> f64 {
+    pub(crate) fn estimate(&self, kind: KernelKind, problem: &Problem) -> f64 {
         let tier = if kind == KernelKind::Dense { self.machine } else { self.tier };
         let rates = rates(kind, tier);
         let tokens = problem.tokens as f64;
@@ -192,9 +195,11 @@ impl Dispatcher {
 fn unsupported(kind: KernelKind, problem: &Problem) -> Option<String> {
     match kind {
         KernelKind::Dense => None,
-        KernelKind::TwoFour if problem.format == "2:4" => None,
+        KernelKind::TwoFour if problem.format == Format::TwoFour => None,
         KernelKind::TwoFour => Some(format!("the weight is {}, not 2:4", problem.format)),
-        KernelKind::Csr if problem.format == "dense" => Some("the weight has no zeros".to_owned()),
+        KernelKind::Csr if problem.format == Format::Dense => {
+            Some("the weight has no zeros".to_owned())
+        }
         KernelKind::Csr if u32::try_from(problem.cols).is_err() => {
             Some("its column numbers are 32 bits wide".to_owned())
         }
@@ -256,21 +261,27 @@ mod tests {
 
     #[test]
     fn plans_explain_themselves() {
-        let lenet = Problem { rows: 300, cols: 784, tokens: 128, format: "2:4", stored: 117_600 };
+        let lenet =
+            Problem { rows: 300, cols: 784, tokens: 128, format: Format::TwoFour, stored: 117_600 };
         let plans = [
             explain(Tier::Avx512, lenet),
             explain(Tier::Portable, Problem { tokens: 1, ..lenet }),
-            explain(Tier::Avx512, Problem { format: "bitmap", stored: 18_000, ..lenet }),
-            explain(Tier::Avx512, Problem { format: "bitmap", stored: 200_000, ..lenet }),
-            explain(Tier::Avx2, Problem { format: "dense", stored: 235_200, ..lenet }),
+            explain(Tier::Avx512, Problem { format: Format::Bitmap, stored: 18_000, ..lenet }),
+            explain(Tier::Avx512, Problem { format: Format::Bitmap, stored: 200_000, ..lenet }),
+            explain(Tier::Avx2, Problem { format: Format::Dense, stored: 235_200, ..lenet }),
         ];
         insta::assert_snapshot!(plans.join("\n\n"));
     }
 
     #[test]
     fn a_sparse_kernel_slower_than_dense_does_not_run() {
-        let problem =
-            Problem { rows: 1000, cols: 1000, tokens: 128, format: "bitmap", stored: 950_000 };
+        let problem = Problem {
+            rows: 1000,
+            cols: 1000,
+            tokens: 128,
+            format: Format::Bitmap,
+            stored: 950_000,
+        };
         let plan = Dispatcher { tier: Tier::Avx512, machine: Tier::Avx512 }.plan(&problem);
         assert_eq!(plan.kind(), KernelKind::Dense);
     }

@@ -1,6 +1,7 @@
 //! What can go wrong when something is multiplied.
 
 use crate::KernelKind;
+use secateur_storage::Format;
 
 /// Errors of dispatch and products.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -43,6 +44,6 @@ pub enum KernelError {
         /// The kernel asked for.
         kind: KernelKind,
         /// The weight's format.
-        format: &'static str,
+        format: Format,
     },
 }

@@ -1,6 +1,6 @@
 //! What is asked? A product's shape, its sparsity, and how many tokens come at once.
 
-use secateur_storage::Packed;
+use secateur_storage::{Format, Packed};
 use std::fmt;
 
 /// One product `y = x · Wᵀ`: everything that decides which kernel should run it.
@@ -13,7 +13,7 @@ pub struct Problem {
     /// Rows of the activations: batch size times sequence length.
     pub tokens: usize,
     /// How the weight is packed.
-    pub format: &'static str,
+    pub format: Format,
     /// Stored values of the weight.
     pub stored: usize,
 }

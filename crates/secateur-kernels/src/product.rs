@@ -22,22 +22,58 @@ const PROBES: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 512];
 pub struct Product {
     problem: Problem,
     dispatcher: Dispatcher,
-    dense: Option<DenseWeight>,
-    sparse: Option<(KernelKind, Weight)>,
+    first: Layout,
+    others: Vec<Layout>,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Dense(DenseWeight),
+    Sparse(Weight),
+}
+
+impl Layout {
+    fn new(weight: &Packed, kind: KernelKind) -> Result<Self, KernelError> {
+        let unsupported = || KernelError::UnsupportedFormat { kind, format: weight.format() };
+        match (kind, weight) {
+            (KernelKind::Dense, _) => Ok(Self::Dense(DenseWeight::new(weight))),
+            (KernelKind::TwoFour, Packed::TwoFour(packed)) => {
+                Ok(Self::Sparse(Weight::TwoFour(TwoFour::new(packed))))
+            }
+            (KernelKind::Csr, Packed::TwoFour(_) | Packed::Bitmap(_)) => {
+                Ok(Self::Sparse(Weight::Csr(Csr::new(weight).ok_or_else(unsupported)?)))
+            }
+            _ => Err(unsupported()),
+        }
+    }
+
+    fn kind(&self) -> KernelKind {
+        match self {
+            Self::Dense(_) => KernelKind::Dense,
+            Self::Sparse(Weight::TwoFour(_)) => KernelKind::TwoFour,
+            Self::Sparse(Weight::Csr(_)) => KernelKind::Csr,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.bytes(),
+            Self::Sparse(weight) => weight.bytes(),
+        }
+    }
 }
 
 impl Product {
     /// Lays `weight` out for the kernels that `dispatcher` plans for it.
     pub fn new(weight: &Packed, dispatcher: &Dispatcher) -> Result<Self, KernelError> {
         let problem = Problem::of(weight, 1);
-        let plans = PROBES.map(|tokens| dispatcher.plan(&Problem { tokens, ..problem }).kind());
-        let mut product = Self { problem, dispatcher: *dispatcher, dense: None, sparse: None };
-        for kind in [KernelKind::TwoFour, KernelKind::Csr, KernelKind::Dense] {
-            let wins = plans.contains(&kind);
-            let second_sparse = product.sparse.is_some() && kind == KernelKind::Csr;
-            if wins && !second_sparse {
-                product.lay_out(weight, kind)?;
-            }
+        let mut kinds =
+            PROBES.map(|tokens| dispatcher.plan(&Problem { tokens, ..problem }).kind()).to_vec();
+        kinds.sort();
+        kinds.dedup();
+        let mut product = Self::with_kernel(weight, dispatcher, kinds[0])?;
+        for kind in &kinds[1..] {
+            product.others.push(Layout::new(weight, *kind)?);
         }
         Ok(product)
     }
@@ -48,26 +84,12 @@ impl Product {
         dispatcher: &Dispatcher,
         kind: KernelKind,
     ) -> Result<Self, KernelError> {
-        let problem = Problem::of(weight, 1);
-        let mut product = Self { problem, dispatcher: *dispatcher, dense: None, sparse: None };
-        product.lay_out(weight, kind)?;
-        Ok(product)
+        let (problem, first) = (Problem::of(weight, 1), Layout::new(weight, kind)?);
+        Ok(Self { problem, dispatcher: *dispatcher, first, others: Vec::new() })
     }
 
-    fn lay_out(&mut self, weight: &Packed, kind: KernelKind) -> Result<(), KernelError> {
-        let unsupported = || KernelError::UnsupportedFormat { kind, format: weight.format() };
-        match (kind, weight) {
-            (KernelKind::Dense, _) => self.dense = Some(DenseWeight::new(weight)),
-            (KernelKind::TwoFour, Packed::TwoFour(packed)) => {
-                self.sparse = Some((kind, Weight::TwoFour(TwoFour::new(packed))));
-            }
-            (KernelKind::Csr, Packed::TwoFour(_) | Packed::Bitmap(_)) => {
-                let csr = Csr::new(weight).ok_or_else(unsupported)?;
-                self.sparse = Some((kind, Weight::Csr(csr)));
-            }
-            _ => return Err(unsupported()),
-        }
-        Ok(())
+    fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// `y = x · Wᵀ + bias`, overwriting `y`: `x` is `[tokens, cols]`, `bias` `[rows]`, `y`
@@ -101,29 +123,39 @@ impl Product {
             return Ok(());
         }
         let threads = rayon::current_num_threads();
-        match (self.plan(tokens).kind(), &self.sparse, &self.dense) {
-            (KernelKind::Dense, _, Some(dense)) => {
-                dense.run(x, tokens, y, threads);
+        match self.choose(tokens) {
+            Layout::Dense(weight) => {
+                weight.run(x, tokens, y, threads);
                 if let Some(bias) = bias {
                     for row in y.chunks_exact_mut(rows) {
                         row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
                     }
                 }
             }
-            (_, Some((_, weight)), _) => {
+            Layout::Sparse(weight) => {
                 drive::run(self.dispatcher.tier(), weight, x, tokens, bias, y, threads);
             }
-            (kind, None, _) => unreachable!("{kind} was planned without its layout"),
         }
         Ok(())
     }
 
+    /// The layout whose kernel is cheapest: what [`Self::plan`] explains, without the words, which
+    /// would cost a small product more than its multiplications.
+    fn choose(&self, tokens: usize) -> &Layout {
+        let problem = Problem { tokens, ..self.problem };
+        let cost = |layout: &Layout| self.dispatcher.estimate(layout.kind(), &problem);
+        self.others.iter().fold(
+            &self.first,
+            |best, layout| {
+                if cost(layout) < cost(best) { layout } else { best }
+            },
+        )
+    }
+
     /// The plan for a number of tokens: which of the kernels laid out runs, and why.
     pub fn plan(&self, tokens: usize) -> Plan {
-        let mut laid_out = Vec::with_capacity(2);
-        laid_out.extend(self.dense.as_ref().map(|_| KernelKind::Dense));
-        laid_out.extend(self.sparse.as_ref().map(|(kind, _)| *kind));
-        self.dispatcher.plan_among(&Problem { tokens, ..self.problem }, &laid_out)
+        let kinds: Vec<KernelKind> = self.layouts().map(Layout::kind).collect();
+        self.dispatcher.plan_among(&Problem { tokens, ..self.problem }, &kinds)
     }
 
     /// Outputs: rows of the weight.
@@ -138,7 +170,33 @@ impl Product {
 
     /// Bytes of all layouts kept in memory.
     pub fn bytes(&self) -> usize {
-        let sparse = self.sparse.as_ref().map_or(0, |(_, weight)| weight.bytes());
-        sparse + self.dense.as_ref().map_or(0, DenseWeight::bytes)
+        self.layouts().map(Layout::bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tier;
+    use secateur_mask::{Pattern, Scores, Sparsity};
+    use secateur_storage::Dense;
+
+    /// Dense wins some of these, CSR others; what is explained must be what runs.
+    #[test]
+    fn what_runs_is_what_the_plan_says() {
+        let values: Vec<f32> = (0..40_000).map(|i| (i * 7919 % 1009) as f32).collect();
+        let (dispatcher, mut kinds) = (Dispatcher::with_tier(Tier::Portable).unwrap(), vec![]);
+        for share in [0.3, 0.7, 0.8, 0.9] {
+            let dense = Dense::new(values.clone(), &[200, 200]).unwrap();
+            let scores = Scores::new(&values[..], &[200, 200]).unwrap();
+            let mask = Pattern::Unstructured.select(scores, Sparsity::new(share).unwrap()).unwrap();
+            let packed = Packed::pack(&dense, &mask, Pattern::Unstructured).unwrap();
+            let product = Product::new(&packed, &dispatcher).unwrap();
+            for tokens in [1, 2, 5, 16, 100, 1000] {
+                assert_eq!(product.choose(tokens).kind(), product.plan(tokens).kind());
+                kinds.push(product.choose(tokens).kind());
+            }
+        }
+        assert!(kinds.contains(&KernelKind::Dense) && kinds.contains(&KernelKind::Csr));
     }
 }

@@ -6,7 +6,7 @@ use rand::RngExt;
 use secateur_criteria::seed;
 use secateur_kernels::Dispatcher;
 use secateur_mask::{Mask, MaskError};
-use secateur_storage::{Checkpoint, Dense, Packed};
+use secateur_storage::{Checkpoint, Dense, Format, Packed};
 
 /// `y = x · Wᵀ + b`, with `W` `[out, in]` dense, masked or packed.
 ///
@@ -36,7 +36,7 @@ pub enum State {
     /// Only the survivors are stored.
     Packed {
         /// The storage format.
-        format: &'static str,
+        format: Format,
         /// The kernel that runs one token.
         kernel: String,
     },
@@ -271,7 +271,7 @@ mod tests {
         let dense = Dense::new(values(layer.weight().unwrap()), &[6, 20]).unwrap();
         let packed = Packed::pack(&dense, &mask, pattern).unwrap();
         layer.pack(&packed, &Dispatcher::probe().unwrap()).unwrap();
-        assert!(matches!(layer.state(), State::Packed { format: "2:4", .. }));
+        assert!(matches!(layer.state(), State::Packed { format: Format::TwoFour, .. }));
         let ys = layer.forward(&xs).unwrap();
         assert_eq!(ys.dims(), [2, 3, 6]);
         for (packed, masked) in values(&ys).iter().zip(&masked) {

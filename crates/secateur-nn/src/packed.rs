@@ -3,14 +3,14 @@
 use crate::NnError;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use secateur_kernels::{Dispatcher, Product};
-use secateur_storage::Packed;
+use secateur_storage::{Format, Packed};
 
 /// A weight laid out for this machine, with its bias.
 #[derive(Debug)]
 pub(crate) struct PackedWeight {
     pub product: Product,
     pub bias: Option<Vec<f32>>,
-    pub format: &'static str,
+    pub format: Format,
     pub nonzero: usize,
 }
 

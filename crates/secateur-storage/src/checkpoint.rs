@@ -1,10 +1,10 @@
 //! How does a network become a file and come back? Packed parts in safetensors, every claim proved.
 
 use crate::{
-    Bitmap, Dense, Packed, Packed24, StorageError,
+    Bitmap, Dense, Format, Packed, Packed24, StorageError,
     atomic::write_atomically,
     dense::matrix_view,
-    header::{Entry, Format, Header, KEY, VERSION, mask_hash},
+    header::{Entry, Header, KEY, VERSION, mask_hash},
     parts::{Parts, add, add_parts, bitmask_part, plain},
     rowbits,
 };
@@ -63,7 +63,7 @@ impl Checkpoint {
         let mut parts = BTreeMap::new();
         let mut entries = BTreeMap::new();
         for (name, packed) in &self.tensors {
-            let entry = self.entry(name, packed.format_tag(), packed.shape(), packed.mask())?;
+            let entry = self.entry(name, packed.format(), packed.shape(), packed.mask())?;
             entries.insert(name.clone(), entry);
             add_parts(&mut parts, name, packed)?;
         }

@@ -3,7 +3,7 @@
 //! safetensors keeps metadata in an unordered map; one key with sorted JSON inside makes equal
 //! checkpoints equal bytes.
 
-use crate::StorageError;
+use crate::{Format, StorageError};
 use secateur_mask::{Mask, Pattern};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,16 +32,6 @@ pub(crate) struct Entry {
     pub pattern: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_sha256: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
-    Dense,
-    #[serde(rename = "2:4")]
-    TwoFour,
-    Bitmap,
-    Mask,
 }
 
 impl Header {

@@ -9,14 +9,14 @@
 //!
 //! ```
 //! use secateur_mask::{Mask, Pattern};
-//! use secateur_storage::{Dense, Packed};
+//! use secateur_storage::{Dense, Format, Packed};
 //!
 //! let weight = Dense::new(vec![0.0, 5.0, 0.0, -3.0, 1.0, 0.0, 0.0, 2.0], &[2, 4])?;
 //! let bits: Vec<bool> = weight.values().iter().map(|w| *w != 0.0).collect();
 //! let mask = Mask::from_bools(&bits, &[2, 4])?;
 //!
 //! let packed = Packed::pack(&weight, &mask, Pattern::TWO_OF_FOUR)?;
-//! assert_eq!(packed.format(), "2:4");
+//! assert_eq!(packed.format(), Format::TwoFour);
 //! assert_eq!(packed.bytes(), 4 * 4 + 2); // four values, one byte of indices for each row
 //! assert_eq!(packed.unpack(), weight);
 //! # Ok::<(), secateur_storage::StorageError>(())
@@ -40,5 +40,5 @@ pub use checkpoint::Checkpoint;
 pub use dense::Dense;
 pub use error::StorageError;
 pub use header::mask_hash;
-pub use packed::Packed;
+pub use packed::{Format, Packed};
 pub use packed24::Packed24;

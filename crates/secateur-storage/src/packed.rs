@@ -1,7 +1,36 @@
 //! Which format does a weight get? The one its pattern allows and its size deserves.
 
 use crate::{Bitmap, Dense, Packed24, StorageError};
-use secateur_mask::{Mask, NOfM, Pattern};
+use secateur_mask::{Mask, Pattern};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The formats of `docs/format.md`, by the names that files use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Format {
+    /// Every entry.
+    Dense,
+    /// Two of every four, with index nibbles.
+    #[serde(rename = "2:4")]
+    TwoFour,
+    /// The kept entries, with a bit per entry.
+    Bitmap,
+    /// A mask alone.
+    Mask,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dense => "dense",
+            Self::TwoFour => "2:4",
+            Self::Bitmap => "bitmap",
+            Self::Mask => "mask",
+        })
+    }
+}
 
 /// A weight in whichever format holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +51,7 @@ impl Packed {
     /// [`Packed::Bitmap`] (smaller than dense below 31/32 density).
     pub fn pack(dense: &Dense, mask: &Mask, pattern: Pattern) -> Result<Self, StorageError> {
         mask.verify(&pattern)?;
-        if pattern == Pattern::NOfM(NOfM::TWO_OF_FOUR) {
+        if pattern == Pattern::TWO_OF_FOUR {
             return Ok(Self::TwoFour(Packed24::pack(dense, mask)?));
         }
         let bitmap = Bitmap::pack(dense, mask)?;
@@ -60,12 +89,12 @@ impl Packed {
         }
     }
 
-    /// The format's name: `dense`, `2:4` or `bitmap`.
-    pub fn format(&self) -> &'static str {
+    /// The format.
+    pub fn format(&self) -> Format {
         match self {
-            Self::Dense(_) => "dense",
-            Self::TwoFour(_) => "2:4",
-            Self::Bitmap(_) => "bitmap",
+            Self::Dense(_) => Format::Dense,
+            Self::TwoFour(_) => Format::TwoFour,
+            Self::Bitmap(_) => Format::Bitmap,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What lies in the safetensors file itself? Named parts: each written once, each read exactly once.
 
-use crate::{Dense, Packed, StorageError, header::Format, rowbits};
+use crate::{Dense, Packed, StorageError, rowbits};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use secateur_mask::Mask;
 use std::{
@@ -78,16 +78,6 @@ impl View for Part<'_> {
     }
     fn data_len(&self) -> usize {
         self.data.len()
-    }
-}
-
-impl Packed {
-    pub(crate) fn format_tag(&self) -> Format {
-        match self {
-            Self::Dense(_) => Format::Dense,
-            Self::TwoFour(_) => Format::TwoFour,
-            Self::Bitmap(_) => Format::Bitmap,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Optimizer,
-    inplace::{update1, update2},
+    inplace::{possible, update1, update2},
     saved,
 };
 use crate::TrainError;
@@ -59,25 +59,25 @@ impl Optimizer for AdamW {
         let (rate, keep) = (self.learning_rate, 1.0 - self.learning_rate * self.weight_decay);
         for ((_, parameter), moments) in self.parameters.iter().zip(self.moments.values_mut()) {
             let Some(gradient) = gradients.get(parameter) else { continue };
-            let gradient = gradient.contiguous()?;
             let (m, v) = (&mut moments.exp_avg, &mut moments.exp_avg_sq);
-            let blend = |beta: f64| (beta as f32, (1.0 - beta) as f32);
-            let ((beta1, rest1), (beta2, rest2)) = (blend(BETA1), blend(BETA2));
-            let (scale, root) = ((rate / correction1) as f32, (1.0 / correction2) as f32);
-            let (keep32, epsilon) = (keep as f32, EPSILON as f32);
-            if update1(m, &gradient, |m, [g]| beta1 * m + rest1 * g)?
-                && update1(v, &gradient, |v, [g]| beta2 * v + rest2 * g * g)?
-                && update2(parameter, m, v, |w, [m, v]| {
-                    keep32 * w - scale * m / ((v * root).sqrt() + epsilon)
-                })?
-            {
-                continue;
+            if possible(&[m, v, parameter]) {
+                let (beta1, beta2) = (BETA1 as f32, BETA2 as f32);
+                let (rest1, rest2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
+                let (scale, root) = ((rate / correction1) as f32, (1.0 / correction2) as f32);
+                let (keep, epsilon) = (keep as f32, EPSILON as f32);
+                let gradient = gradient.contiguous()?;
+                update1(m, &gradient, |m, [g]| beta1 * m + rest1 * g)?;
+                update1(v, &gradient, |v, [g]| beta2 * v + rest2 * g * g)?;
+                update2(parameter, m, v, |w, [m, v]| {
+                    keep * w - scale * m / ((v * root).sqrt() + epsilon)
+                })?;
+            } else {
+                *m = ((&*m * BETA1)? + (gradient * (1.0 - BETA1))?)?.detach();
+                *v = ((&*v * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?.detach();
+                let root = ((&*v / correction2)?.sqrt()? + EPSILON)?;
+                let update = ((&*m * (rate / correction1))? / root)?;
+                parameter.set(&((parameter.as_tensor() * keep)? - update)?)?;
             }
-            *m = ((&*m * BETA1)? + (&gradient * (1.0 - BETA1))?)?.detach();
-            *v = ((&*v * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?.detach();
-            let update =
-                ((&*m * (rate / correction1))? / ((&*v / correction2)?.sqrt()? + EPSILON)?)?;
-            parameter.set(&((parameter.as_tensor() * keep)? - update)?)?;
         }
         Ok(())
     }
@@ -124,13 +124,20 @@ impl Optimizer for AdamW {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
-    /// Three steps on the loss Σ c·w with c = (1, −2), by hand in f64.
+    /// Three steps on the loss Σ c·w with c = (1, −2), by hand in f64: f32 runs in place, f64 by
+    /// expressions.
     #[test]
     fn follows_the_published_formula() {
-        let var = Var::new(&[1.0_f32, -1.0], &Device::Cpu).unwrap();
-        let slope = Tensor::new(&[1.0_f32, -2.0], &Device::Cpu).unwrap();
+        follows_the_formula_in(DType::F32);
+        follows_the_formula_in(DType::F64);
+    }
+
+    fn follows_the_formula_in(dtype: DType) {
+        let tensor = |values: [f64; 2]| Tensor::new(&values, &Device::Cpu)?.to_dtype(dtype);
+        let var = Var::from_tensor(&tensor([1.0, -1.0]).unwrap()).unwrap();
+        let slope = tensor([1.0, -2.0]).unwrap();
         let mut adamw = AdamW::new([("w".to_owned(), var.clone())].into(), 0.1, 0.5).unwrap();
         let (mut expected, mut m, mut v) = ([1.0_f64, -1.0], [0.0_f64; 2], [0.0_f64; 2]);
         for step in 1..=3 {
@@ -144,8 +151,9 @@ mod tests {
                 expected[i] = expected[i] * (1.0 - 0.1 * 0.5) - 0.1 * mh / (vh.sqrt() + 1e-8);
             }
         }
-        for (w, e) in var.to_vec1::<f32>().unwrap().into_iter().zip(expected) {
-            assert!((f64::from(w) - e).abs() < 1e-6, "{w} {e}");
+        let found = var.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        for (w, e) in found.into_iter().zip(expected) {
+            assert!((w - e).abs() < 1e-6, "{dtype:?}: {w} {e}");
         }
     }
 

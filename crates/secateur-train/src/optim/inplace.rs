@@ -1,37 +1,30 @@
 //! How does a step avoid a dozen temporaries? One pass over each tensor, in place, on CPU.
 //!
 //! Written as tensor expressions, an AdamW step makes eleven temporaries of the weight's size. Here
-//! it is three passes. Other devices have no such operation: [`update1`] and [`update2`] answer
-//! `false` there, and the optimizers use expressions.
+//! it is three passes. Only f32 on CPU has such an operation; where [`possible`] says no, the
+//! optimizers use expressions.
 
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
-/// `a[i] = f(a[i], [b[i]])` for all `i`; `false`, with nothing done, where that is not possible.
-pub(super) fn update1(a: &Tensor, b: &Tensor, f: impl Fn(f32, [f32; 1]) -> f32) -> Result<bool> {
-    let possible = possible(&[a, b]);
-    if possible {
-        a.inplace_op2(&b.contiguous()?, &Pass(f))?;
-    }
-    Ok(possible)
+/// Whether all of `targets` can be updated in place.
+pub(super) fn possible(targets: &[&Tensor]) -> bool {
+    let simple = |t: &&Tensor| t.device().is_cpu() && t.dtype() == DType::F32 && t.is_contiguous();
+    targets.iter().all(simple)
 }
 
-/// `a[i] = f(a[i], [b[i], c[i]])` for all `i`; `false`, with nothing done, where not possible.
+/// `a[i] = f(a[i], [b[i]])` for all `i`.
+pub(super) fn update1(a: &Tensor, b: &Tensor, f: impl Fn(f32, [f32; 1]) -> f32) -> Result<()> {
+    a.inplace_op2(&b.contiguous()?, &Pass(f))
+}
+
+/// `a[i] = f(a[i], [b[i], c[i]])` for all `i`.
 pub(super) fn update2(
     a: &Tensor,
     b: &Tensor,
     c: &Tensor,
     f: impl Fn(f32, [f32; 2]) -> f32,
-) -> Result<bool> {
-    let possible = possible(&[a, b, c]);
-    if possible {
-        a.inplace_op3(&b.contiguous()?, &c.contiguous()?, &Pass(f))?;
-    }
-    Ok(possible)
-}
-
-fn possible(tensors: &[&Tensor]) -> bool {
-    let simple = |t: &&Tensor| t.device().is_cpu() && t.dtype() == DType::F32;
-    tensors.iter().all(simple) && tensors[0].is_contiguous()
+) -> Result<()> {
+    a.inplace_op3(&b.contiguous()?, &c.contiguous()?, &Pass(f))
 }
 
 /// A function of a number and those at the same place in other tensors.

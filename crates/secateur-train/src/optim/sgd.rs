@@ -2,7 +2,7 @@
 
 use super::{
     Optimizer,
-    inplace::{update1, update2},
+    inplace::{possible, update1, update2},
     saved,
 };
 use crate::TrainError;
@@ -44,18 +44,17 @@ impl Optimizer for Sgd {
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
         for ((_, parameter), buffer) in self.parameters.iter().zip(self.buffers.values_mut()) {
             let Some(gradient) = gradients.get(parameter) else { continue };
-            let (momentum, decay) = (self.momentum as f32, self.weight_decay as f32);
-            let rate = self.learning_rate as f32;
-            let moved = |b: f32, [g, w]: [f32; 2]| momentum * b + (g + decay * w);
-            if update2(buffer, gradient, parameter, moved)?
-                && update1(parameter, buffer, |w, [b]| w - rate * b)?
-            {
-                continue;
+            if possible(&[buffer, parameter]) {
+                let (momentum, decay) = (self.momentum as f32, self.weight_decay as f32);
+                let rate = self.learning_rate as f32;
+                update2(buffer, gradient, parameter, |b, [g, w]| momentum * b + (g + decay * w))?;
+                update1(parameter, buffer, |w, [b]| w - rate * b)?;
+            } else {
+                let decay = (parameter.as_tensor() * self.weight_decay)?;
+                *buffer = ((&*buffer * self.momentum)? + (gradient + decay)?)?.detach();
+                let update = (&*buffer * self.learning_rate)?;
+                parameter.set(&(parameter.as_tensor() - update)?)?;
             }
-            let decay = (parameter.as_tensor() * self.weight_decay)?;
-            let moved = ((&*buffer * self.momentum)? + (gradient + decay)?)?;
-            parameter.set(&(parameter.as_tensor() - (&moved * self.learning_rate)?)?)?;
-            *buffer = moved.detach();
         }
         Ok(())
     }
@@ -93,11 +92,22 @@ impl Optimizer for Sgd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
+    fn first(tensor: &Tensor) -> f64 {
+        tensor.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap()[0]
+    }
+
+    /// f32 runs in place, f64 by expressions.
     #[test]
     fn follows_the_published_formula() {
-        let var = Var::new(&[1.0_f32], &Device::Cpu).unwrap();
+        follows_the_formula_in(DType::F32);
+        follows_the_formula_in(DType::F64);
+    }
+
+    fn follows_the_formula_in(dtype: DType) {
+        let one = Tensor::new(&[1.0_f64], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        let var = Var::from_tensor(&one).unwrap();
         let mut sgd = Sgd::new([("w".to_owned(), var.clone())].into(), 0.1, 0.5, 0.2).unwrap();
         let (mut expected, mut buffer) = (1.0_f64, 0.0);
         for _ in 0..3 {
@@ -106,15 +116,15 @@ mod tests {
             buffer = 0.5 * buffer + 3.0 + 0.2 * expected;
             expected -= 0.1 * buffer;
         }
-        let found = var.to_vec1::<f32>().unwrap()[0];
-        assert!((f64::from(found) - expected).abs() < 1e-6, "{found} {expected}");
+        let found = first(&var);
+        assert!((found - expected).abs() < 1e-6, "{dtype:?}: {found} {expected}");
         // Saved state is a copy: a later step does not reach into it.
         let state = sgd.state().unwrap();
         assert_eq!(state.keys().collect::<Vec<_>>(), ["w/momentum"]);
-        let saved = state["w/momentum"].to_vec1::<f32>().unwrap();
+        let saved = first(&state["w/momentum"]);
         let loss = (var.as_tensor() * 3.0).unwrap().sum_all().unwrap();
         sgd.step(&loss.backward().unwrap()).unwrap();
-        assert_eq!(state["w/momentum"].to_vec1::<f32>().unwrap(), saved);
+        assert_eq!(first(&state["w/momentum"]), saved);
         sgd.load_state(&state).unwrap();
     }
 }
