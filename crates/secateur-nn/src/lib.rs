@@ -27,4 +27,4 @@ pub use dropout::Dropout;
 pub use error::NnError;
 pub use linear::{Linear, State};
 pub use mlp::Mlp;
-pub use network::{Network, biases, count_nonzero, count_parameters, weight_name};
+pub use network::{Network, count_nonzero, count_parameters, weight_name};

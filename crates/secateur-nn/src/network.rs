@@ -32,8 +32,10 @@ pub trait Network {
             if let Some(weight) = layer.weight() {
                 parameters.insert(weight_name(&name), weight.clone());
             }
+            if let Some(bias) = layer.bias() {
+                parameters.insert(format!("{name}.bias"), bias.clone());
+            }
         }
-        parameters.extend(biases(self));
         parameters
     }
 }
@@ -41,13 +43,6 @@ pub trait Network {
 /// The name of a layer's weight in a checkpoint.
 pub fn weight_name(layer: &str) -> String {
     format!("{layer}.weight")
-}
-
-/// The biases of a network's layers, by their name in a checkpoint.
-pub fn biases<N: Network + ?Sized>(network: &N) -> BTreeMap<String, Var> {
-    let named =
-        |(name, layer): (String, &Linear)| Some((format!("{name}.bias"), layer.bias()?.clone()));
-    network.layers().into_iter().filter_map(named).collect()
 }
 
 /// All parameters of the prunable layers, cut or not: weights and biases.

@@ -103,10 +103,7 @@ impl Checkpoint {
                 (Some(mask), Some(hash)) if mask_hash(mask) == *hash => {}
                 (Some(_), _) => return Err(StorageError::MaskHash { name }),
                 (None, _) if entry.mask_sha256.is_some() || entry.pattern.is_some() => {
-                    return Err(StorageError::Entry {
-                        name,
-                        reason: "a dense tensor claims a mask",
-                    });
+                    return Err(dense_claim(name));
                 }
                 (None, _) => {}
             }
@@ -129,9 +126,11 @@ impl Checkpoint {
         shape: &[usize],
         mask: Option<Mask>,
     ) -> Result<Entry, StorageError> {
-        let pattern = self.patterns.get(name).copied().filter(|_| mask.is_some());
-        if let (Some(pattern), Some(mask)) = (pattern, &mask) {
-            mask.verify(&pattern).map_err(claim(name))?;
+        let pattern = self.patterns.get(name).copied();
+        match (pattern, &mask) {
+            (Some(pattern), Some(mask)) => mask.verify(&pattern).map_err(claim(name))?,
+            (Some(_), None) => return Err(dense_claim(name.to_owned())),
+            (None, _) => {}
         }
         let mask_sha256 = mask.as_ref().map(mask_hash);
         Ok(Entry { format, shape: shape.to_vec(), pattern, mask_sha256 })
@@ -176,6 +175,11 @@ impl Checkpoint {
         self.tensors.insert(name.to_owned(), packed);
         Ok(mask)
     }
+}
+
+/// A dense tensor has no mask to prove anything by.
+fn dense_claim(name: String) -> StorageError {
+    StorageError::Entry { name, reason: "a dense tensor claims a mask or a pattern" }
 }
 
 fn in_file(path: &Path) -> impl Fn(StorageError) -> StorageError + '_ {

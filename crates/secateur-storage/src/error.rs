@@ -42,7 +42,7 @@ pub enum StorageError {
         known: u32,
     },
     /// An entry of the header does not agree with the tensors of the file.
-    #[error("tensor {name}: {reason}; the file is damaged, write it again")]
+    #[error("tensor {name}: {reason}; correct it and write the file again")]
     Entry {
         /// The tensor.
         name: String,

@@ -37,7 +37,9 @@ fn checkpoint(dense: &Dense, mask: &Mask, pattern: Pattern) -> Checkpoint {
     checkpoint.tensors.insert("fc.wéight".into(), packed);
     checkpoint.tensors.insert("plain".into(), Packed::Dense(dense.clone()));
     checkpoint.masks.insert("other".into(), mask.clone());
-    checkpoint.patterns.insert("fc.wéight".into(), pattern);
+    if checkpoint.tensors["fc.wéight"].mask().is_some() {
+        checkpoint.patterns.insert("fc.wéight".into(), pattern);
+    }
     checkpoint.patterns.insert("other".into(), pattern);
     checkpoint.metadata.insert("seed".into(), "7".into());
     checkpoint
@@ -174,4 +176,7 @@ fn names_that_a_file_cannot_hold_are_refused() {
     let mut checkpoint = Checkpoint::default();
     checkpoint.patterns.insert("nothing".into(), Pattern::TWO_OF_FOUR);
     assert!(checkpoint.to_bytes().is_err());
+    // Nor may a dense tensor claim a pattern: there is no mask to prove it by.
+    checkpoint.tensors.insert("nothing".into(), dense());
+    assert!(checkpoint.to_bytes().unwrap_err().to_string().contains("a dense tensor claims"));
 }

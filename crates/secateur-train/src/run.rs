@@ -9,7 +9,7 @@ use secateur_criteria::{Allocation, Criterion, Layer, prune};
 use secateur_kernels::Dispatcher;
 use secateur_mask::{Mask, MaskError, Pattern};
 use secateur_nn::{Network, weight_name};
-use secateur_storage::{Checkpoint, Dense, Packed};
+use secateur_storage::{Checkpoint, Dense, Format, Packed};
 use std::collections::BTreeMap;
 
 /// The prune–retrain loop: four independent choices, two training routines and a seed.
@@ -149,8 +149,11 @@ impl Run {
         for (name, mask) in masks {
             if let Some(Packed::Dense(weight)) = pruned.tensors.get(name) {
                 let packed = Packed::pack(weight, mask, self.pattern)?;
+                // A layer that kept everything is dense, and claims nothing.
+                if packed.format() != Format::Dense {
+                    pruned.patterns.insert(name.clone(), self.pattern);
+                }
                 pruned.tensors.insert(name.clone(), packed);
-                pruned.patterns.insert(name.clone(), self.pattern);
             }
             mask_file.masks.insert(name.clone(), mask.clone());
             mask_file.patterns.insert(name.clone(), self.pattern);
