@@ -17,6 +17,16 @@ pub enum MaskError {
         /// Entries in each group.
         m: usize,
     },
+    /// `V:N:M` with V = 0, N = 0, N >= 4, M < 4 or M > 64.
+    #[error("{v}:{n}:{m} needs V >= 1 rows, 1 <= N < 4 and 4 <= M <= 64, such as 64:2:8")]
+    VNOfM {
+        /// Rows that share their columns.
+        v: usize,
+        /// Entries kept in each group.
+        n: usize,
+        /// Columns in each group.
+        m: usize,
+    },
     /// A block without rows or columns.
     #[error("a block of {rows} x {cols} holds nothing; both sides must be at least 1")]
     Block {
@@ -26,11 +36,11 @@ pub enum MaskError {
         cols: usize,
     },
     /// A pattern's name that nobody knows.
-    #[error(
-        "{0:?} is no pattern; write unstructured, N:M (such as 2:4), blockRxC (such as block4x1), \
-         channel (output rows) or input-channel"
-    )]
+    #[error("{0:?} is no pattern; write {names}", names = Pattern::NAMES)]
     UnknownPattern(String),
+    /// A pattern that does not know its sparsity was asked for without one.
+    #[error("{0} needs a sparsity; write {0}@0.5 to cut half")]
+    NoSparsity(Pattern),
     /// The pattern decides the sparsity by itself, and another one was asked for.
     #[error("{pattern} fixes the sparsity at {fixed}, but {asked} was asked for; ask for {fixed}")]
     FixedSparsity {

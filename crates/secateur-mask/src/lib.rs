@@ -2,7 +2,8 @@
 //!
 //! Three small types carry the answer. A [`Sparsity`] says how much goes, a [`Pattern`] says in
 //! which shape, and a [`Mask`] records which entries stayed. [`Pattern::select`] makes the third out
-//! of the first two and of [`Scores`]; [`Mask::verify`] proves afterwards that the shape holds.
+//! of the first two and of [`Scores`]; [`Mask::verify`] proves afterwards that the shape holds. A
+//! [`Target`] is the first two in one word, such as `block4x1@0.8`.
 //!
 //! A key decision of this crate: it knows slices and shapes, no tensor library. A mask made here is
 //! as good for candle as for anything else.
@@ -21,16 +22,21 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bands;
 mod error;
 mod mask;
 mod pattern;
 mod scores;
 mod select;
+mod shapes;
 mod sparsity;
+mod target;
 mod verify;
 
 pub use error::MaskError;
 pub use mask::Mask;
-pub use pattern::{Axis, Block, NOfM, Pattern};
+pub use pattern::Pattern;
 pub use scores::Scores;
+pub use shapes::{Axis, Block, NOfM, VNOfM};
 pub use sparsity::Sparsity;
+pub use target::Target;

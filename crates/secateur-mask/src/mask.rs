@@ -1,6 +1,6 @@
 //! Which entries stayed? One bit per weight, 1 = kept.
 
-use crate::{MaskError, scores::checked_len};
+use crate::{MaskError, bands::set, scores::checked_len};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl Mask {
         }
         let mut mask = Self::empty(shape)?;
         for (index, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
-            mask.keep(index);
+            set(&mut mask.words, index);
         }
         Ok(mask)
     }
@@ -98,9 +98,9 @@ impl Mask {
         (index < self.len()).then(|| self.words[index / 64] >> (index % 64) & 1 == 1)
     }
 
-    /// Marks an entry as kept. The caller stays below `len`.
-    pub(crate) fn keep(&mut self, index: usize) {
-        self.words[index / 64] |= 1 << (index % 64);
+    /// The bits to be set. The caller leaves those beyond `len` alone.
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
+        &mut self.words
     }
 
     /// The number of kept entries.
@@ -196,7 +196,7 @@ impl Mask {
 }
 
 /// A word whose lowest `count` bits are set; `count <= 64`.
-fn low_bits(count: usize) -> u64 {
+pub(crate) fn low_bits(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 

@@ -1,7 +1,11 @@
 //! What does a selection rank? One finite-or-infinite number per weight, checked once.
 
 use crate::MaskError;
+use rayon::prelude::*;
 use std::borrow::Cow;
+
+/// Scores that one thread checks at a time.
+const CHUNK: usize = 1 << 16;
 
 /// Scores of one weight tensor, row-major; a higher score is kept.
 ///
@@ -20,7 +24,11 @@ impl<'a> Scores<'a> {
         if checked_len(shape) != Some(values.len()) {
             return Err(MaskError::Shape { shape: shape.to_vec(), len: values.len() });
         }
-        if let Some(index) = values.iter().position(|score| score.is_nan()) {
+        // Most scores are fine: look at many at a time, and for the place only if one is not.
+        let has_nan = |chunk: &[f32]| chunk.iter().fold(false, |nan, score| nan | score.is_nan());
+        if values.par_chunks(CHUNK).any(has_nan)
+            && let Some(index) = values.iter().position(|score| score.is_nan())
+        {
             return Err(MaskError::NanScore { index });
         }
         Ok(Self { values, shape: shape.to_vec() })
@@ -34,11 +42,6 @@ impl<'a> Scores<'a> {
     /// The shape of the weight they belong to.
     pub fn shape(&self) -> &[usize] {
         &self.shape
-    }
-
-    /// The two-dimensional view that patterns work on; see [`matrix_view`].
-    pub(crate) fn matrix(&self) -> (usize, usize) {
-        matrix_view(&self.shape)
     }
 }
 

@@ -2,41 +2,150 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::prelude::*;
-use secateur_mask::{Mask, Pattern, Scores, Sparsity};
+use secateur_mask::{Axis, Mask, Pattern, Scores, Sparsity};
 
 fn patterns() -> impl Strategy<Value = Pattern> {
+    let n_of_m = || (1_usize..20).prop_flat_map(|m| (1..=m).prop_map(move |n| (n, m + 1)));
     prop_oneof![
         Just("unstructured".to_owned()),
+        Just("unstructured-row".to_owned()),
         Just("channel".to_owned()),
         Just("input-channel".to_owned()),
-        (1_usize..20).prop_flat_map(|m| (1..=m).prop_map(move |n| format!("{n}:{}", m + 1))),
+        Just("2:4".to_owned()),
+        Just("transposable-2:4".to_owned()),
+        n_of_m().prop_map(|(n, m)| format!("{n}:{m}")),
+        n_of_m().prop_map(|(n, m)| format!("output-{n}:{m}")),
+        (1_usize..9, 1_usize..4, 4_usize..20).prop_map(|(v, n, m)| format!("{v}:{n}:{m}")),
         (1_usize..5, 1_usize..5).prop_map(|(r, c)| format!("block{r}x{c}")),
     ]
     .prop_map(|name| name.parse().expect("a valid name"))
 }
 
+fn shapes() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        (0_usize..9, 0_usize..70).prop_map(|(rows, cols)| vec![rows, cols]),
+        (0_usize..200).prop_map(|len| vec![len]),
+        (1_usize..7, 0_usize..7, 1_usize..4, 1_usize..4).prop_map(|(o, i, h, w)| vec![o, i, h, w]),
+    ]
+}
+
 /// Small integers, so that ties are common.
-fn scores() -> impl Strategy<Value = (Vec<f32>, [usize; 2])> {
-    (0_usize..9, 0_usize..70).prop_flat_map(|(rows, cols)| {
-        let values = prop::collection::vec((-3_i8..4).prop_map(f32::from), rows * cols);
-        (values, Just([rows, cols]))
+fn scores() -> impl Strategy<Value = (Vec<f32>, Vec<usize>)> {
+    shapes().prop_flat_map(|shape| {
+        let len: usize = shape.iter().product();
+        (prop::collection::vec((-3_i8..4).prop_map(f32::from), len), Just(shape))
+    })
+}
+
+fn amount(pattern: Pattern, share: f64) -> Sparsity {
+    pattern.fixed_sparsity().unwrap_or(Sparsity::new(share).unwrap())
+}
+
+fn select(pattern: Pattern, values: &[f32], shape: &[usize], share: f64) -> Mask {
+    pattern.select(Scores::new(values, shape).unwrap(), amount(pattern, share)).unwrap()
+}
+
+/// Whether `bits` have the pattern, by its definition, in the plainest code.
+fn holds(pattern: Pattern, bits: &[bool], shape: &[usize]) -> bool {
+    let (rows, cols) = match shape {
+        [cols] => (1, *cols),
+        [rows, rest @ ..] => (*rows, rest.iter().product()),
+        [] => (1, 1),
+    };
+    let at = |row: usize, col: usize| row < rows && col < cols && bits[row * cols + col];
+    let count = |height: usize, width: usize, top: usize, left: usize| {
+        let places =
+            (top..top + height).flat_map(|row| (left..left + width).map(move |c| (row, c)));
+        places.filter(|&(row, col)| at(row, col)).count()
+    };
+    let along_rows = |n: usize, m: usize| {
+        (0..rows).all(|row| (0..cols.div_ceil(m)).all(|g| count(1, m, row, g * m) <= n))
+    };
+    let along_columns = |n: usize, m: usize| {
+        (0..cols).all(|col| (0..rows.div_ceil(m)).all(|g| count(m, 1, g * m, col) <= n))
+    };
+    let whole = |height: usize, width: usize| {
+        (0..rows.div_ceil(height)).all(|r| {
+            (0..cols.div_ceil(width)).all(|c| {
+                let entries = (rows - r * height).min(height) * (cols - c * width).min(width);
+                [0, entries].contains(&count(height, width, r * height, c * width))
+            })
+        })
+    };
+    match pattern {
+        Pattern::Unstructured => true,
+        Pattern::UnstructuredRow => {
+            (0..rows).all(|row| count(1, cols, row, 0) == count(1, cols, 0, 0))
+        }
+        Pattern::NOfM(p) => along_rows(p.n(), p.m()),
+        Pattern::OutputNOfM(p) => along_columns(p.n(), p.m()),
+        Pattern::TransposableTwoOfFour => along_rows(2, 4) && along_columns(2, 4),
+        Pattern::VNOfM(p) => {
+            let used = |top, left| {
+                (left..left + p.m()).filter(|&col| count(p.v(), 1, top, col) > 0).count()
+            };
+            along_rows(p.n(), p.m())
+                && (0..rows.div_ceil(p.v()))
+                    .all(|r| (0..cols.div_ceil(p.m())).all(|c| used(r * p.v(), c * p.m()) <= 4))
+        }
+        Pattern::Block(block) => whole(block.rows(), block.cols()),
+        Pattern::Channel(Axis::Output) => whole(1, cols.max(1)),
+        Pattern::Channel(Axis::Input) => {
+            whole(rows.max(1), shape.iter().skip(2).product::<usize>().max(1))
+        }
+        _ => unreachable!("a pattern without a definition here"),
+    }
+}
+
+/// How many entries the pattern leaves of a whole matrix, by its definition.
+fn expected_kept(pattern: Pattern, shape: &[usize], share: f64) -> Option<usize> {
+    let (rows, cols) = match shape {
+        [cols] => (1, *cols),
+        [rows, rest @ ..] => (*rows, rest.iter().product()),
+        [] => (1, 1),
+    };
+    let amount = amount(pattern, share);
+    let groups = |len: usize, n: usize, m: usize| len / m * n + (len % m).min(n);
+    Some(match pattern {
+        Pattern::Unstructured => rows * cols - amount.cut_of(rows * cols),
+        Pattern::UnstructuredRow => rows * (cols - amount.cut_of(cols)),
+        Pattern::NOfM(p) => rows * groups(cols, p.n(), p.m()),
+        Pattern::OutputNOfM(p) => cols * groups(rows, p.n(), p.m()),
+        Pattern::VNOfM(p) => rows * groups(cols, p.n(), p.m()),
+        Pattern::TransposableTwoOfFour if rows % 4 == 0 && cols % 4 == 0 => rows * cols / 2,
+        Pattern::Channel(Axis::Output) => (rows - amount.cut_of(rows)) * cols,
+        // Units at a ragged edge are smaller, so their number is exact and the entries vary.
+        _ => return None,
     })
 }
 
 proptest! {
     #[test]
-    fn what_select_makes_verify_accepts((values, shape) in scores(), pattern in patterns(), share in 0.0..=1.0) {
-        let amount = pattern.fixed_sparsity().unwrap_or(Sparsity::new(share).unwrap());
-        let mask = pattern.select(Scores::new(&values, &shape).unwrap(), amount).unwrap();
+    fn what_select_makes_has_the_pattern_and_the_exact_count((values, shape) in scores(), pattern in patterns(), share in 0.0..=1.0) {
+        let mask = select(pattern, &values, &shape, share);
         prop_assert!(mask.verify(&pattern).is_ok());
-        prop_assert_eq!(mask.shape(), &shape);
+        prop_assert!(holds(pattern, &mask.to_bools(), &shape));
+        prop_assert_eq!(mask.shape(), &shape[..]);
+        if let Some(expected) = expected_kept(pattern, &shape, share) {
+            prop_assert_eq!(mask.count_kept(), expected);
+        }
+    }
+
+    /// A flipped bit is refused exactly when it breaks the definition.
+    #[test]
+    fn verify_finds_any_single_bit_that_breaks_it((values, shape) in scores(), pattern in patterns(), share in 0.0..=1.0) {
+        let mut bits = select(pattern, &values, &shape, share).to_bools();
+        for index in 0..bits.len() {
+            bits[index] = !bits[index];
+            let mask = Mask::from_bools(&bits, &shape).unwrap();
+            prop_assert_eq!(mask.verify(&pattern).is_ok(), holds(pattern, &bits, &shape), "bit {}", index);
+            bits[index] = !bits[index];
+        }
     }
 
     #[test]
-    fn unstructured_counts_are_exact_and_nothing_cut_beats_what_is_kept((values, shape) in scores(), share in 0.0..=1.0) {
-        let amount = Sparsity::new(share).unwrap();
-        let mask = Pattern::Unstructured.select(Scores::new(&values, &shape).unwrap(), amount).unwrap();
-        prop_assert_eq!(mask.len() - mask.count_kept(), amount.cut_of(values.len()));
+    fn nothing_cut_beats_what_is_kept((values, shape) in scores(), share in 0.0..=1.0) {
+        let mask = select(Pattern::Unstructured, &values, &shape, share);
         let rank = |kept| values.iter().zip(mask.iter()).enumerate()
             .filter(move |(_, (_, k))| *k == kept).map(|(i, (v, _))| (*v, usize::MAX - i));
         let worst_kept = rank(true).min_by(|a, b| a.partial_cmp(b).unwrap());
@@ -47,26 +156,9 @@ proptest! {
     }
 
     #[test]
-    fn n_of_m_keeps_exactly_n_of_every_whole_group((values, shape) in scores(), m in 2_usize..20, n in 1_usize..19) {
-        prop_assume!(n < m);
-        let pattern: Pattern = format!("{n}:{m}").parse().unwrap();
-        let mask = pattern.select(Scores::new(&values, &shape).unwrap(), pattern.fixed_sparsity().unwrap()).unwrap();
-        let bits = mask.to_bools();
-        for row in bits.chunks(shape[1].max(1)) {
-            for group in row.chunks(m) {
-                prop_assert_eq!(group.iter().filter(|b| **b).count(), n.min(group.len()));
-            }
-        }
-    }
-
-    #[test]
-    fn positive_scaling_changes_nothing((values, shape) in scores(), pattern in patterns(), share in 0.0..=1.0) {
-        let amount = pattern.fixed_sparsity().unwrap_or(Sparsity::new(share).unwrap());
-        let scaled: Vec<f32> = values.iter().map(|v| v * 8.0).collect();
-        prop_assert_eq!(
-            pattern.select(Scores::new(&values, &shape).unwrap(), amount).unwrap(),
-            pattern.select(Scores::new(&scaled, &shape).unwrap(), amount).unwrap()
-        );
+    fn positive_scaling_changes_nothing((values, shape) in scores(), pattern in patterns(), share in 0.0..=1.0, factor in 1_u8..100) {
+        let scaled: Vec<f32> = values.iter().map(|v| v * f32::from(factor) / 64.0).collect();
+        prop_assert_eq!(select(pattern, &values, &shape, share), select(pattern, &scaled, &shape, share));
     }
 
     #[test]
@@ -76,5 +168,43 @@ proptest! {
         prop_assert_eq!(&Mask::from_words(mask.words().to_vec(), mask.shape()).unwrap(), &mask);
         let json = serde_json::to_string(&mask).unwrap();
         prop_assert_eq!(&serde_json::from_str::<Mask>(&json).unwrap(), &mask);
+    }
+}
+
+/// Large enough that every pattern is cut into bands; many ties.
+#[test]
+fn one_thread_and_many_select_the_same() {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (one, many) = (pool(1), pool(5));
+    for shape in [vec![1030, 515], vec![2048, 260], vec![64, 64, 9, 15]] {
+        let len: usize = shape.iter().product();
+        let values: Vec<f32> = (0..len).map(|i| (i * 7919 % 1013 % 50) as f32).collect();
+        for name in [
+            "unstructured",
+            "unstructured-row",
+            "2:4",
+            "5:16",
+            "output-2:4",
+            "16:2:8",
+            "transposable-2:4",
+            "block4x1",
+            "block3x5",
+            "channel",
+            "input-channel",
+        ] {
+            let pattern: Pattern = name.parse().unwrap();
+            let alone = one.install(|| select(pattern, &values, &shape, 0.6));
+            let together = many.install(|| select(pattern, &values, &shape, 0.6));
+            assert!(alone == together, "{name} on {shape:?}");
+            alone.verify(&pattern).unwrap();
+            assert!(holds(pattern, &alone.to_bools(), &shape), "{name} on {shape:?}");
+            // The rows in the middle are selected as if they were alone.
+            if matches!(pattern, Pattern::NOfM(_) | Pattern::UnstructuredRow) && shape.len() == 2 {
+                let row = shape[0] / 2;
+                let range = row * shape[1]..(row + 1) * shape[1];
+                let single = select(pattern, &values[range.clone()], &[1, shape[1]], 0.6);
+                assert_eq!(single.to_bools(), alone.to_bools()[range], "{name}");
+            }
+        }
     }
 }
