@@ -1,6 +1,6 @@
 //! Which weights matter? The extension point: one trait, one required score.
 
-use crate::{CriterionError, Layer};
+use crate::{CriterionError, Layer, Needs};
 use candle_core::{DType, Tensor};
 use secateur_mask::{Mask, MaskError, Pattern, Scores, Sparsity};
 use std::fmt::Debug;
@@ -12,6 +12,17 @@ use std::fmt::Debug;
 pub trait Criterion: Debug + Send + Sync {
     /// The name used in recipes and reports, in lower case with hyphens.
     fn name(&self) -> &str;
+
+    /// What has to be observed of a layer before it can be scored. The weight alone by default.
+    fn needs(&self) -> Needs {
+        Needs::WEIGHT
+    }
+
+    /// In how many steps the cut is made, each on statistics observed anew with what the step before
+    /// left; see [`prune_in_steps`](crate::prune_in_steps). One by default.
+    fn steps(&self) -> usize {
+        1
+    }
 
     /// One score per weight, in the weight's shape, on any device, in any float dtype.
     fn score(&self, layer: &Layer<'_>) -> Result<Tensor, CriterionError>;

@@ -31,6 +31,57 @@ pub enum CriterionError {
         /// The shape it should have returned.
         weight: Vec<usize>,
     },
+    /// A criterion needs what nobody observed of the layer.
+    #[error(
+        "layer {layer}: the criterion needs {what}, and it was not observed; give the layer its \
+         statistics, or leave it out"
+    )]
+    Missing {
+        /// The layer.
+        layer: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// What was observed does not fit the weight.
+    #[error("layer {layer}: the {what} has shape {found:?}, the weight needs {expected:?}")]
+    StatisticShape {
+        /// The layer.
+        layer: String,
+        /// Which statistic.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape needed.
+        expected: Vec<usize>,
+    },
+    /// What an accumulator is shown has another number of features.
+    #[error("{found:?} was shown where the last side should be {expected}")]
+    Features {
+        /// The shape shown.
+        found: Vec<usize>,
+        /// The features needed.
+        expected: usize,
+    },
+    /// NaN or an infinity in what data gave.
+    #[error("the {0} hold NaN or infinity; look for the layer that diverged")]
+    NotFinite(&'static str),
+    /// A matrix that should be positive definite is not.
+    #[error(
+        "layer {layer}: the damped Gram matrix is not positive definite; show it more tokens, or \
+         raise the damping"
+    )]
+    NotPositiveDefinite {
+        /// The layer.
+        layer: String,
+    },
+    /// A method cannot cut in that shape.
+    #[error("layer {layer}: {reason}")]
+    Unsupported {
+        /// The layer.
+        layer: String,
+        /// Why.
+        reason: String,
+    },
     /// There is nothing to prune.
     #[error("there is no layer to prune; the network's layers_mut() handed out none")]
     NoLayers,

@@ -36,18 +36,43 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+mod alps;
 mod criterion;
 mod error;
+pub mod grasp;
+mod hessian;
 mod layer;
 mod magnitude;
+mod movement;
+mod obs;
 mod prune;
 mod random;
+mod refit;
+mod ria;
 pub mod seed;
+mod snip;
+mod sparsegpt;
+mod statistics;
+pub mod synflow;
+mod taylor;
+mod wanda;
 
 pub use allocation::{Allocation, Budgets, Global, LayerScores, Uniform};
+pub use alps::Alps;
 pub use criterion::{Criterion, Cut};
 pub use error::CriterionError;
+pub use grasp::Grasp;
 pub use layer::Layer;
-pub use magnitude::Magnitude;
-pub use prune::prune;
+pub use magnitude::{Magnitude, MagnitudeL2};
+pub use movement::Movement;
+pub use obs::Obs;
+pub use prune::{prune, prune_in_steps};
 pub use random::Random;
+pub use refit::{Refit, output_error};
+pub use ria::Ria;
+pub use snip::Snip;
+pub use sparsegpt::SparseGpt;
+pub use statistics::{Fisher, Gram, InputNorms, Needs, Statistics};
+pub use synflow::SynFlow;
+pub use taylor::Taylor;
+pub use wanda::Wanda;

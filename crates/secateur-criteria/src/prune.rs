@@ -1,15 +1,17 @@
-//! How do criterion, pattern and allocation come together? Score all, share out, cut each.
+//! How do criterion, pattern and allocation come together? Share out, then cut each.
 
 use crate::{
-    Allocation, Criterion, CriterionError, Cut, Layer, LayerScores, criterion::check_shape,
+    Allocation, Criterion, CriterionError, Cut, Layer, LayerScores, Statistics,
+    criterion::check_shape,
 };
-use secateur_mask::{Pattern, Sparsity};
+use candle_core::Tensor;
+use secateur_mask::{Mask, Pattern, Sparsity};
 use std::collections::BTreeMap;
 
 /// Prunes a network's `layers` to `target`: one [`Cut`] per layer, by name.
 ///
-/// Each layer is scored, the allocation shares the target out, and the criterion cuts each layer to
-/// its budget. Every mask is proved to have the pattern before it is returned. What an earlier
+/// The allocation shares the target out, looking at the layers' scores if it wants to, and the
+/// criterion cuts each layer to its budget. Every mask is proved to have the pattern before it is returned. What an earlier
 /// pruning cut stays cut as long as the target does not shrink.
 ///
 /// ```
@@ -43,9 +45,11 @@ pub fn prune(
     let scored: Vec<LayerScores<'_>> = sorted
         .iter()
         .map(|layer| {
-            Ok(LayerScores { name: layer.name(), scores: criterion.checked_scores(layer)? })
+            LayerScores::new(layer.name(), layer.weight().dims(), || {
+                criterion.checked_scores(layer)
+            })
         })
-        .collect::<Result<_, CriterionError>>()?;
+        .collect();
     let budgets = allocation.allocate(&scored, pattern, target)?;
 
     let mut cuts = BTreeMap::new();
@@ -61,4 +65,63 @@ pub fn prune(
         cuts.insert(name.to_owned(), cut);
     }
     Ok(cuts)
+}
+
+/// Prunes as [`prune`] does, in as many steps as the criterion wants, each on statistics that
+/// `observe` collects with the weights that the step before left.
+///
+/// Step k of n cuts to the sparsity whose density is `density^(k/n)` (Tanaka et al. 2020, section
+/// 6). A pattern that fixes its own sparsity is cut in one step. `observe` is given the weights, cut
+/// ones zero, by name; it returns statistics for each name it can.
+pub fn prune_in_steps<E: From<CriterionError>>(
+    weights: &BTreeMap<String, Tensor>,
+    masks: &BTreeMap<String, Mask>,
+    criterion: &dyn Criterion,
+    (pattern, target): (Pattern, Sparsity),
+    allocation: &dyn Allocation,
+    mut observe: impl FnMut(&BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Statistics>, E>,
+) -> Result<BTreeMap<String, Cut>, E> {
+    let steps = if pattern.fixed_sparsity().is_some() { 1 } else { criterion.steps().max(1) };
+    let (mut weights, mut masks) = (weights.clone(), masks.clone());
+    let mut repaired = BTreeMap::new();
+    for step in 1..=steps {
+        let statistics = observe(&weights)?;
+        let layers: Vec<Layer<'_>> = weights
+            .iter()
+            .map(|(name, weight)| {
+                let layer = Layer::new(name, weight).with_mask(masks.get(name));
+                layer.with_statistics(statistics.get(name))
+            })
+            .collect();
+        let amount = match step == steps {
+            true => target,
+            false => {
+                let density = target.density().powf(step as f64 / steps as f64);
+                Sparsity::new(1.0 - density).map_err(CriterionError::at("the whole network"))?
+            }
+        };
+        let cuts = prune(&layers, criterion, pattern, allocation, amount)?;
+        for (name, cut) in cuts {
+            let weight = cut.weight.as_ref().unwrap_or(&weights[&name]);
+            weights.insert(name.clone(), cut_weight(&name, weight, &cut.mask)?);
+            if cut.weight.is_some() {
+                repaired.insert(name.clone(), weights[&name].clone());
+            }
+            masks.insert(name, cut.mask);
+        }
+    }
+    let cut = |name: String| {
+        let weight = repaired.remove(&name);
+        masks.remove(&name).map(|mask| (name, Cut { mask, weight }))
+    };
+    Ok(weights.into_keys().filter_map(cut).collect())
+}
+
+/// The weight with what `mask` cuts set to `+0.0`.
+fn cut_weight(name: &str, weight: &Tensor, mask: &Mask) -> Result<Tensor, CriterionError> {
+    let kept: Vec<u8> = mask.iter().map(u8::from).collect();
+    let kept = Tensor::from_vec(kept, weight.shape(), weight.device())?;
+    kept.where_cond(weight, &weight.zeros_like()?).map_err(|error| {
+        CriterionError::Other(format!("layer {name}: its mask does not fit ({error})"))
+    })
 }

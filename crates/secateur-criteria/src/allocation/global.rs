@@ -26,8 +26,10 @@ impl Allocation for Global {
         if pattern.fixed_sparsity().is_some() {
             return super::Uniform.allocate(layers, pattern, target);
         }
-        let units: Vec<Vec<f32>> =
-            layers.iter().map(|layer| pattern.unit_scores(&layer.scores)).collect();
+        let units: Vec<Vec<f32>> = layers
+            .iter()
+            .map(|layer| Ok(pattern.unit_scores(layer.scores()?)))
+            .collect::<Result<_, CriterionError>>()?;
         // Best first; the sort is stable, so equal scores stay in order of layer and index.
         let mut ranked: Vec<(f32, usize)> = units
             .iter()
@@ -44,8 +46,8 @@ impl Allocation for Global {
         let budget = |(index, layer): (usize, &LayerScores<'_>)| {
             let total = units[index].len();
             let sparsity = Sparsity::of_counts(total - kept[index], total)
-                .map_err(CriterionError::at(layer.name))?;
-            Ok((layer.name.to_owned(), sparsity))
+                .map_err(CriterionError::at(layer.name()))?;
+            Ok((layer.name().to_owned(), sparsity))
         };
         layers.iter().enumerate().map(budget).collect()
     }
@@ -54,15 +56,13 @@ impl Allocation for Global {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secateur_mask::Scores;
-
-    fn layer<'a>(name: &'a str, scores: &'a [f32]) -> LayerScores<'a> {
-        LayerScores { name, scores: Scores::new(scores, &[1, scores.len()]).unwrap() }
-    }
+    use crate::allocation::layer;
 
     fn cuts(a: &[f32], b: &[f32], pattern: Pattern, target: f64) -> [f64; 2] {
         let target = Sparsity::new(target).unwrap();
-        let budgets = Global.allocate(&[layer("a", a), layer("b", b)], pattern, target).unwrap();
+        let (shape_a, shape_b) = ([1, a.len()], [1, b.len()]);
+        let layers = [layer("a", &shape_a, a), layer("b", &shape_b, b)];
+        let budgets = Global.allocate(&layers, pattern, target).unwrap();
         ["a", "b"].map(|name| budgets[name].share())
     }
 

@@ -8,18 +8,70 @@ pub use uniform::Uniform;
 
 use crate::CriterionError;
 use secateur_mask::{Pattern, Scores, Sparsity};
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    cell::OnceCell,
+    collections::BTreeMap,
+    fmt::{self, Debug},
+};
 
 /// The share that each layer, by name, has to give up.
 pub type Budgets = BTreeMap<String, Sparsity>;
 
-/// The scores of one layer, by name.
-#[derive(Debug, Clone)]
+/// One layer, as an allocation sees it: its name, its shape and, when asked for, its scores.
+///
+/// Scores are computed when an allocation first looks at them: one that goes by shapes alone costs
+/// no scoring.
 pub struct LayerScores<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    score: Box<dyn Fn() -> Result<Scores<'static>, CriterionError> + 'a>,
+    scores: OnceCell<Scores<'static>>,
+}
+
+impl<'a> LayerScores<'a> {
+    /// The layer `name` of `shape`, whose scores `score` computes.
+    pub fn new(
+        name: &'a str,
+        shape: &'a [usize],
+        score: impl Fn() -> Result<Scores<'static>, CriterionError> + 'a,
+    ) -> Self {
+        Self { name, shape, score: Box::new(score), scores: OnceCell::new() }
+    }
+
     /// The parameter's name, such as `fc1.weight`.
-    pub name: &'a str,
-    /// One score per weight.
-    pub scores: Scores<'a>,
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The weight's shape, `[out, in]` or `[out, in, kh, kw]`.
+    pub fn shape(&self) -> &'a [usize] {
+        self.shape
+    }
+
+    /// How many weights the layer has.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the layer has no weights.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One score per weight; what an earlier pruning cut ranks below everything else.
+    pub fn scores(&self) -> Result<&Scores<'static>, CriterionError> {
+        if let Some(scores) = self.scores.get() {
+            return Ok(scores);
+        }
+        let scores = (self.score)()?;
+        Ok(self.scores.get_or_init(|| scores))
+    }
+}
+
+impl Debug for LayerScores<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerScores").field("name", &self.name).field("shape", &self.shape).finish()
+    }
 }
 
 /// Shares a network's target out among its layers. Object safe, like
@@ -30,12 +82,20 @@ pub trait Allocation: Debug + Send + Sync {
 
     /// A budget for every layer, such that `target` of the network goes.
     ///
-    /// Layers come sorted by name. A pattern that fixes its own sparsity (`N:M`) leaves nothing to
-    /// share out: allocations return that sparsity for every layer, or refuse another target.
+    /// Layers come sorted by name. A pattern that fixes its own sparsity (`N:M` and its kin) leaves
+    /// nothing to share out: allocations return that sparsity for every layer, or refuse another
+    /// target.
     fn allocate(
         &self,
         layers: &[LayerScores<'_>],
         pattern: Pattern,
         target: Sparsity,
     ) -> Result<Budgets, CriterionError>;
+}
+
+#[cfg(test)]
+pub(crate) fn layer<'a>(name: &'a str, shape: &'a [usize], scores: &'a [f32]) -> LayerScores<'a> {
+    LayerScores::new(name, shape, move || {
+        Scores::new(scores.to_vec(), shape).map_err(CriterionError::at(name))
+    })
 }

@@ -19,6 +19,6 @@ impl Allocation for Uniform {
         _: Pattern,
         target: Sparsity,
     ) -> Result<Budgets, CriterionError> {
-        Ok(layers.iter().map(|layer| (layer.name.to_owned(), target)).collect())
+        Ok(layers.iter().map(|layer| (layer.name().to_owned(), target)).collect())
     }
 }
