@@ -3,12 +3,16 @@
 
 mod data;
 mod measure;
+mod methods;
+mod observations;
 mod progress;
+mod prune;
 mod prune_finetune;
 mod recipe;
 mod report;
 mod table;
 mod tidy;
+mod weights;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     PruneFinetune(prune_finetune::Args),
+    Prune(prune::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
     progress::init();
     let result = match Cli::parse().command {
         Command::PruneFinetune(args) => prune_finetune::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Data(args) => data::run(args),
         Command::Tidy => tidy::run(),
         Command::MeasureMemory(args) => measure::print_memory(&args),

@@ -185,7 +185,7 @@ fn train(
     let network = Mlp::new(&widths, recipe.seed, &Device::Cpu)?;
     let run = Run {
         criterion: recipe.criterion(),
-        pattern: recipe.pruning.pattern,
+        pattern: recipe.target()?.pattern(),
         allocation: recipe.allocation(),
         schedule: recipe.schedule()?,
         training: recipe.training.clone(),
@@ -206,7 +206,7 @@ fn save(
     let metadata: BTreeMap<String, String> = [
         ("data", data.name.clone()),
         ("normalisation", serde_json::to_string(&data.normalisation)?),
-        ("pattern", recipe.pruning.pattern.to_string()),
+        ("pattern", recipe.target()?.pattern().to_string()),
         ("recipe", name.to_owned()),
         ("recipe_toml", toml::to_string(recipe)?),
         ("seed", recipe.seed.to_string()),
@@ -232,7 +232,8 @@ fn report(
 ) -> Result<Report> {
     let dense = measure::load(&out.join(DENSE))?;
     let pruned = measure::load_on_gemm(&out.join(PRUNED))?;
-    let verified = verify(&out.join(PRUNED), &outcome.masks, recipe.pruning.pattern)?;
+    let pattern = recipe.target()?.pattern();
+    let verified = verify(&out.join(PRUNED), &outcome.masks, pattern)?;
     let on_gemm = measure::load_on_gemm(&out.join(DENSE))?;
     let [candle, gemm, packed] =
         measure::latencies([&dense, &on_gemm, &pruned], split.validation.xs())?;
@@ -267,7 +268,7 @@ fn report(
             side: side(&pruned, &outcome.pruned_test, PRUNED, packed)?,
             nonzero,
             compression: count_parameters(&pruned) as f64 / nonzero.max(1) as f64,
-            pattern: recipe.pruning.pattern.to_string(),
+            pattern: pattern.to_string(),
             verified: verified && outcome.proof.holds(),
             kernel: kernels.into_iter().collect::<Vec<_>>().join(" + "),
         },

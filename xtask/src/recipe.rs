@@ -1,10 +1,13 @@
 //! What does a recipe say? Model, data, training, pruning, retraining and seed, as TOML.
 
-use crate::workspace;
+use crate::{
+    methods::{AllocationName, CriterionName},
+    workspace,
+};
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::{
-    criteria::{Allocation, Criterion, Global, Magnitude, Random, Uniform},
-    mask::{Pattern, Sparsity},
+    criteria::{Allocation, Criterion, Refit},
+    mask::{MaskError, Pattern, Sparsity, Target},
     train::{Iterative, OneShot, Schedule, Training},
 };
 use serde::{Deserialize, Serialize};
@@ -61,8 +64,12 @@ pub enum Data {
 pub struct Pruning {
     /// Which weights matter.
     pub criterion: CriterionName,
-    /// In what shape they go: `unstructured`, `2:4`, `block4x1`, `channel`, …
-    pub pattern: Pattern,
+    /// Whether the survivors are set to the least-squares solution before retraining.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refit: bool,
+    /// In what shape they go: `unstructured`, `2:4`, `block4x1`, `channel`, …, or with how much of it
+    /// in one word: `0.9`, `block4x1@0.8`.
+    pub pattern: Shape,
     /// How much of each layer goes.
     #[serde(default)]
     pub allocation: AllocationName,
@@ -78,19 +85,31 @@ fn one() -> usize {
     1
 }
 
+/// A pattern, with or without its sparsity in the same word.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CriterionName {
-    Magnitude,
-    Random,
+#[serde(try_from = "String", into = "String")]
+pub enum Shape {
+    Alone(Pattern),
+    With(Target),
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AllocationName {
-    #[default]
-    Uniform,
-    Global,
+impl TryFrom<String> for Shape {
+    type Error = MaskError;
+    fn try_from(text: String) -> Result<Self, MaskError> {
+        match text.contains('@') || text.parse::<f64>().is_ok() {
+            true => text.parse().map(Self::With),
+            false => text.parse().map(Self::Alone),
+        }
+    }
+}
+
+impl From<Shape> for String {
+    fn from(shape: Shape) -> Self {
+        match shape {
+            Shape::Alone(pattern) => pattern.to_string(),
+            Shape::With(target) => target.to_string(),
+        }
+    }
 }
 
 impl Recipe {
@@ -115,6 +134,12 @@ impl Recipe {
     pub fn parse(text: &str) -> Result<Self> {
         let recipe: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
         recipe.schedule()?;
+        if recipe.pruning.criterion == CriterionName::Movement {
+            bail!(
+                "[pruning] movement adds up its scores while training, which recipes do not do yet; \
+                 take taylor, or secateur's Movement in a program of your own"
+            );
+        }
         recipe.training.check().context("[training]")?;
         recipe.retraining().check().context("[retraining]")?;
         Ok(recipe)
@@ -125,41 +150,46 @@ impl Recipe {
         self.retraining.as_ref().unwrap_or(&self.training)
     }
 
-    /// When how much is cut.
-    pub fn schedule(&self) -> Result<Box<dyn Schedule>> {
-        let Pruning { pattern, sparsity, rounds, .. } = &self.pruning;
-        let target = match (sparsity, pattern.fixed_sparsity()) {
-            (Some(asked), Some(fixed)) if *asked != fixed => {
+    /// In what shape how much goes in all.
+    pub fn target(&self) -> Result<Target> {
+        let (pattern, sparsity) = match (self.pruning.pattern, self.pruning.sparsity) {
+            (Shape::Alone(pattern), sparsity) => (pattern, sparsity),
+            (Shape::With(target), None) => return Ok(target),
+            (Shape::With(target), Some(_)) => {
+                bail!("[pruning] {target} says how much goes; leave `sparsity` out")
+            }
+        };
+        match (sparsity, pattern.fixed_sparsity()) {
+            (Some(asked), Some(fixed)) if asked != fixed => {
                 bail!("[pruning] {pattern} fixes the sparsity at {fixed}; leave `sparsity` out")
             }
             (None, None) => bail!("[pruning] {pattern} needs a `sparsity`, such as 0.9"),
-            (_, Some(fixed)) => fixed,
-            (Some(asked), None) => *asked,
-        };
-        Ok(match rounds {
+            _ => Ok(Target::new(pattern, sparsity)?),
+        }
+    }
+
+    /// When how much is cut.
+    pub fn schedule(&self) -> Result<Box<dyn Schedule>> {
+        let target = self.target()?;
+        Ok(match self.pruning.rounds {
             0 => bail!("[pruning] rounds = 0 prunes nothing; 1 is one-shot"),
-            1 => Box::new(OneShot(target)),
-            _ if pattern.fixed_sparsity().is_some() => {
-                bail!("[pruning] {pattern} is reached in one round; leave `rounds` out")
+            1 => Box::new(OneShot(target.sparsity())),
+            _ if target.pattern().fixed_sparsity().is_some() => {
+                bail!("[pruning] {} is reached in one round; leave `rounds` out", target.pattern())
             }
-            rounds => Box::new(Iterative::new(target, *rounds)?),
+            rounds => Box::new(Iterative::new(target.sparsity(), rounds)?),
         })
     }
 
     /// Which weights matter.
     pub fn criterion(&self) -> Box<dyn Criterion> {
-        match self.pruning.criterion {
-            CriterionName::Magnitude => Box::new(Magnitude),
-            CriterionName::Random => Box::new(Random { seed: self.seed }),
-        }
+        let criterion = self.pruning.criterion.criterion(self.seed);
+        if self.pruning.refit { Box::new(Refit::new(criterion)) } else { criterion }
     }
 
     /// How much of each layer goes.
     pub fn allocation(&self) -> Box<dyn Allocation> {
-        match self.pruning.allocation {
-            AllocationName::Uniform => Box::new(Uniform),
-            AllocationName::Global => Box::new(Global),
-        }
+        self.pruning.allocation.allocation()
     }
 }
 

@@ -68,6 +68,30 @@ pub trait Criterion: Debug + Send + Sync {
     }
 }
 
+/// So that a criterion chosen at run time can be wrapped, as [`Refit`](crate::Refit) wraps it.
+impl<C: Criterion + ?Sized> Criterion for Box<C> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn needs(&self) -> Needs {
+        (**self).needs()
+    }
+    fn steps(&self) -> usize {
+        (**self).steps()
+    }
+    fn score(&self, layer: &Layer<'_>) -> Result<Tensor, CriterionError> {
+        (**self).score(layer)
+    }
+    fn prune(
+        &self,
+        layer: &Layer<'_>,
+        pattern: Pattern,
+        amount: Sparsity,
+    ) -> Result<Cut, CriterionError> {
+        (**self).prune(layer, pattern, amount)
+    }
+}
+
 /// Errors unless `mask` has the shape of the layer's weight.
 pub(crate) fn check_shape(layer: &Layer<'_>, mask: &Mask) -> Result<(), CriterionError> {
     if mask.shape() == layer.weight().dims() {

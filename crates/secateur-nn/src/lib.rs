@@ -21,6 +21,7 @@ mod error;
 mod linear;
 mod mlp;
 mod network;
+mod observe;
 mod packed;
 
 pub use dropout::Dropout;

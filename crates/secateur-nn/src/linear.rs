@@ -1,6 +1,6 @@
 //! What is a fully connected layer, before, during and after pruning? One type, three states.
 
-use crate::{NnError, packed::PackedWeight};
+use crate::{NnError, observe::Watch, packed::PackedWeight};
 use candle_core::{Device, Module, Tensor, Var};
 use rand::RngExt;
 use secateur_criteria::seed;
@@ -18,6 +18,7 @@ use secateur_storage::{Checkpoint, Dense, Format, Packed};
 pub struct Linear {
     weight: Weight,
     bias: Option<Var>,
+    pub(crate) watch: Option<Watch>,
 }
 
 #[derive(Debug)]
@@ -63,6 +64,7 @@ impl Linear {
         Ok(Self {
             weight: Weight::Trainable { weight: draw("weight", &[outputs, inputs])?, mask: None },
             bias: Some(draw("bias", &[outputs])?),
+            watch: None,
         })
     }
 
@@ -77,7 +79,7 @@ impl Linear {
             let (found, expected) = (bias.dims().to_vec(), vec![outputs]);
             return Err(NnError::Shape { name: "bias".into(), found, expected });
         }
-        Ok(Self { weight: Weight::Trainable { weight, mask: None }, bias })
+        Ok(Self { weight: Weight::Trainable { weight, mask: None }, bias, watch: None })
     }
 
     /// The layer that a checkpoint stores under `name.weight` and `name.bias`: packed if the weight
@@ -117,7 +119,7 @@ impl Linear {
             Packed::Dense(dense) => Weight::Trainable { weight: var(dense.clone())?, mask: None },
             packed => Weight::Packed(Box::new(PackedWeight::new(packed, bias_values, dispatcher)?)),
         };
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, watch: None })
     }
 
     /// Cuts what `mask` cuts, and remembers it. An earlier mask is replaced.
@@ -232,6 +234,9 @@ impl Module for Linear {
             Weight::Packed(packed) => return packed.forward(xs),
             Weight::Trainable { weight, .. } => weight,
         };
+        if let Some(watch) = &self.watch {
+            watch.see(xs).map_err(candle_core::Error::wrap)?;
+        }
         let ys = match xs.rank() {
             2 => xs.matmul(&weight.t()?)?,
             _ => xs.broadcast_matmul(&weight.t()?)?,

@@ -47,12 +47,20 @@ pub enum Packed {
 impl Packed {
     /// Packs what `mask` keeps of `dense`, after proving that the mask has `pattern`.
     ///
-    /// 2:4 becomes [`Packed::TwoFour`], a mask that keeps everything [`Packed::Dense`], all else
+    /// 2:4 becomes [`Packed::TwoFour`], and so does transposable 2:4 unless its ragged edge keeps fewer
+    /// than two of a group, a mask that keeps everything [`Packed::Dense`], all else
     /// [`Packed::Bitmap`] (smaller than dense below 31/32 density).
     pub fn pack(dense: &Dense, mask: &Mask, pattern: Pattern) -> Result<Self, StorageError> {
         mask.verify(&pattern)?;
         if pattern == Pattern::TWO_OF_FOUR {
             return Ok(Self::TwoFour(Packed24::pack(dense, mask)?));
+        }
+        if pattern == Pattern::TransposableTwoOfFour {
+            // Slots that the format fills up would not be in the pattern along the columns.
+            let packed = Packed24::pack(dense, mask)?;
+            if packed.mask() == *mask {
+                return Ok(Self::TwoFour(packed));
+            }
         }
         let bitmap = Bitmap::pack(dense, mask)?;
         Ok(match mask.count_kept() == mask.len() {

@@ -10,6 +10,7 @@ fn weights() -> impl Strategy<Value = (Dense, Mask, Pattern)> {
     let pattern = prop_oneof![
         Just(Pattern::TWO_OF_FOUR),
         Just(Pattern::Unstructured),
+        Just(Pattern::TransposableTwoOfFour),
         Just("1:4".parse::<Pattern>().expect("valid")),
         Just("channel".parse::<Pattern>().expect("valid")),
     ];

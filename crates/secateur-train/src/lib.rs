@@ -8,6 +8,7 @@
 //! at once, at the end of [`Run::execute`]; all choices are made on validation data.
 #![forbid(unsafe_code)]
 
+mod calibrate;
 pub mod data;
 mod error;
 mod evaluate;
@@ -20,6 +21,7 @@ mod run;
 mod schedule;
 mod training;
 
+pub use calibrate::calibrate;
 pub use data::{Dataset, Samples, Split};
 pub use error::{DataError, TrainError};
 pub use evaluate::{Evaluation, evaluate, logits};

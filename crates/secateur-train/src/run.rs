@@ -2,12 +2,12 @@
 
 use crate::{
     DataError, Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, Stretch, TrainError,
-    Training, evaluate, fit, logits,
+    Training, calibrate, evaluate, fit, logits,
 };
 use candle_core::{Tensor, Var};
-use secateur_criteria::{Allocation, Criterion, Layer, prune};
+use secateur_criteria::{Allocation, Criterion, Cut, prune_in_steps};
 use secateur_kernels::Dispatcher;
-use secateur_mask::{Mask, MaskError, Pattern};
+use secateur_mask::{Mask, MaskError, Pattern, Sparsity};
 use secateur_nn::{Network, weight_name};
 use secateur_storage::{Checkpoint, Dense, Format, Packed};
 use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ impl Run {
         let rounds = self.schedule.rounds();
         for round in 0..rounds {
             let Some(target) = self.schedule.at(round) else { break };
-            masks = self.prune_round(&mut network, &masks, target)?;
+            masks = self.prune_round(&mut network, &masks, target, &split.train)?;
             let name = format!("retrain {}/{rounds}", round + 1);
             let stretch =
                 Stretch { name: &name, training: &self.retraining, masks: &masks, seed: self.seed };
@@ -108,29 +108,41 @@ impl Run {
         Ok(())
     }
 
-    /// Scores, selects and cuts; returns the new masks by parameter name.
+    /// Observes what the criterion needs on training samples, scores, selects and cuts; returns the new
+    /// masks by parameter name.
     fn prune_round<N: Network>(
         &self,
         network: &mut N,
         masks: &BTreeMap<String, Mask>,
-        target: secateur_mask::Sparsity,
+        target: Sparsity,
+        samples: &Samples,
     ) -> Result<BTreeMap<String, Mask>, TrainError> {
-        let weights: BTreeMap<String, Var> = network
+        let vars: BTreeMap<String, Var> = network
             .layers()
             .into_iter()
             .filter_map(|(name, layer)| Some((weight_name(&name), layer.weight()?.clone())))
             .collect();
-        let layers: Vec<Layer<'_>> = weights
+        let weights = vars
             .iter()
-            .map(|(name, weight)| Layer::new(name, weight).with_mask(masks.get(name)))
-            .collect();
-        let cuts = prune(&layers, &*self.criterion, self.pattern, &*self.allocation, target)?;
+            .map(|(name, var)| Ok((name.clone(), var.copy()?.detach())))
+            .collect::<Result<BTreeMap<String, Tensor>, TrainError>>()?;
+        let needs = self.criterion.needs();
+        let observe = |weights: &BTreeMap<String, Tensor>| {
+            for (name, weight) in weights {
+                vars[name].set(weight)?;
+            }
+            calibrate(network, samples, needs)
+        };
+        let asked = (self.pattern, target);
+        let (criterion, allocation) = (&*self.criterion, &*self.allocation);
+        let cuts: BTreeMap<String, Cut> =
+            prune_in_steps(&weights, masks, criterion, asked, allocation, observe)?;
         let mut masks = BTreeMap::new();
         for (name, layer) in network.layers_mut() {
             let name = weight_name(&name);
             if let Some(cut) = cuts.get(&name) {
                 if let (Some(repaired), Some(weight)) = (&cut.weight, layer.weight()) {
-                    weight.set(&repaired.copy()?)?;
+                    weight.set(repaired)?;
                 }
                 layer.set_mask(cut.mask.clone())?;
                 masks.insert(name, cut.mask.clone());

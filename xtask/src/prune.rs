@@ -1,0 +1,348 @@
+//! `cargo xtask prune`: any criterion on the bare layers of any checkpoint, no network needed.
+
+use crate::{
+    methods::{AllocationName, CriterionName},
+    observations::Observations,
+    progress,
+    table::STYLE,
+    weights::Weights,
+};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Tensor;
+use comfy_table::{ContentArrangement, Table};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use secateur::{
+    criteria::{
+        Allocation, Criterion, CriterionError, Cut, Refit, Statistics, prune_in_steps,
+        synflow::chain_flow,
+    },
+    mask::Target,
+    prelude::{Mask, Packed},
+    storage::Format,
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use tracing_indicatif::span_ext::IndicatifSpanExt;
+
+const HELP: &str = "\
+Patterns:
+  0.9                   a share of each layer (of each output row for wanda)
+  2:4  4:8  1:16        N of every M inputs stay; output-2:4 along the outputs
+  transposable-2:4      2:4 along rows and columns at once
+  64:2:8                V:N:M: 64 rows share four of every eight columns, each keeps two
+  block4x1@0.8          whole blocks of outputs x inputs
+  channel@0.5           output rows (neurons, filters); input-channel@0.5 columns
+  unstructured-row@0.6  of each output row alike
+
+Examples:
+  cargo xtask prune model.safetensors --criterion magnitude --pattern 2:4 --out sparse.safetensors
+  cargo xtask prune model.safetensors --tensor 'encoder.*.weight' --criterion sparsegpt --refit \\
+      --inputs activations.safetensors --pattern 2:4 --out sparse.safetensors
+  cargo xtask prune model.safetensors --criterion magnitude --pattern 0.9 --allocation erk \\
+      --packed --out packed.safetensors
+
+OUT holds every tensor of W under its name, the chosen ones pruned. synflow takes the chosen tensors
+for a chain of layers, in the order of their names; grasp reads Hessian-gradient products, movement
+one gradient a step, obs one a sample, all from --gradients.";
+
+/// Prune bare layers of any safetensors checkpoint.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// The checkpoint: a .safetensors file
+    #[arg(value_name = "W")]
+    weights: PathBuf,
+    /// Which tensors, by name; * matches any run of characters; may be given several times
+    /// [default: every float tensor of two or more sides]
+    #[arg(long, value_name = "GLOB")]
+    tensor: Vec<String>,
+    /// Activations [tokens, in] of each layer, under the weight's name, with or without .weight
+    #[arg(long, value_name = "X")]
+    inputs: Option<PathBuf>,
+    /// Gradients of each weight, of its shape, or several stacked in front, under its name
+    #[arg(long, value_name = "G")]
+    gradients: Option<PathBuf>,
+    /// Which weights matter
+    #[arg(long, value_enum)]
+    criterion: CriterionName,
+    /// In what shape how much goes: 2:4, 0.9, block4x1@0.8, ... (see below)
+    #[arg(long, value_name = "PATTERN")]
+    pattern: Target,
+    /// How much of each layer goes
+    #[arg(long, value_enum, default_value = "uniform")]
+    allocation: AllocationName,
+    /// Set the survivors to the least-squares solution for the inputs
+    #[arg(long)]
+    refit: bool,
+    /// Where to write
+    #[arg(long, value_name = "OUT")]
+    out: PathBuf,
+    /// Store only what is left, in secateur's own format
+    #[arg(long)]
+    packed: bool,
+    /// What random scores are drawn from
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print what was done as one JSON object on the last line of standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Summary {
+    criterion: String,
+    pattern: String,
+    allocation: String,
+    /// Share of zeros over all pruned tensors.
+    sparsity: f64,
+    tensors: Vec<Pruned>,
+    /// Tensors that were left as they are, with the reason.
+    left: BTreeMap<String, String>,
+}
+
+/// One pruned tensor.
+#[derive(Serialize)]
+struct Pruned {
+    name: String,
+    shape: Vec<usize>,
+    kept: usize,
+    sparsity: f64,
+    /// Tokens of its inputs that were seen.
+    tokens: Option<u64>,
+    /// ‖XWᵀ − XŴᵀ‖² / ‖XWᵀ‖² over the inputs, where inputs were given.
+    output_error: Option<f64>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let weights = Weights::load(&args.weights)?;
+    let (chosen, left) = choose(&weights, &args.tensor)?;
+    let observations = Observations::load(args.inputs.as_deref(), args.gradients.as_deref())?;
+    let criterion: Box<dyn Criterion> = match args.criterion {
+        CriterionName::Movement => Box::new(observations.movement(&weights, &chosen)?),
+        name => name.criterion(args.seed),
+    };
+    let criterion: Box<dyn Criterion> =
+        if args.refit { Box::new(Refit::new(criterion)) } else { criterion };
+    let allocation = args.allocation.allocation();
+
+    // A uniform share needs one layer at a time; then no more is held in memory than one needs.
+    let together = args.allocation != AllocationName::Uniform || criterion.needs().flow;
+    let groups: Vec<&[String]> =
+        if together { vec![&chosen] } else { chosen.chunks(1).collect() };
+    let bar = progress::bar(criterion.name(), chosen.len());
+    let (mut changed, mut masks, mut pruned) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for names in groups {
+        let start = Instant::now();
+        let cuts = cut(&weights, names, &*criterion, args.pattern, &*allocation, &observations)?;
+        for (name, Cut { mask, weight }) in cuts {
+            let before = weights.tensor(&name)?.context("a tensor was there and is gone")?;
+            let after = apply(&mask, weight.as_ref().unwrap_or(&before))?;
+            let (tokens, output_error) = observations.output_error(&name, &before, &after)?.unzip();
+            pruned.push(Pruned {
+                shape: before.dims().to_vec(),
+                kept: mask.count_kept(),
+                sparsity: 1.0 - mask.density(),
+                tokens,
+                output_error,
+                name: name.clone(),
+            });
+            changed.insert(name.clone(), after);
+            masks.insert(name, mask);
+            bar.pb_inc(1);
+        }
+        tracing::debug!("{} in {:.1} s", names.join(", "), start.elapsed().as_secs_f64());
+    }
+    drop(bar);
+    match args.packed {
+        false => weights.write(&changed, &args.out)?,
+        true => write_packed(&weights, &changed, &masks, &args)?,
+    }
+
+    let total: usize = masks.values().map(Mask::len).sum();
+    let kept: usize = masks.values().map(Mask::count_kept).sum();
+    let summary = Summary {
+        criterion: criterion.name().to_owned(),
+        pattern: args.pattern.to_string(),
+        allocation: allocation.name().to_owned(),
+        sparsity: 1.0 - kept as f64 / total.max(1) as f64,
+        tensors: pruned,
+        left,
+    };
+    progress::tell(&format!("{}\nwritten to {}", table(&summary), args.out.display()));
+    if args.json {
+        progress::answer(&serde_json::to_string(&summary)?)?;
+    }
+    Ok(())
+}
+
+/// The tensors to prune, and why the others are left as they are.
+fn choose(weights: &Weights, globs: &[String]) -> Result<(Vec<String>, BTreeMap<String, String>)> {
+    let asked = matcher(globs)?;
+    let (mut chosen, mut left) = (Vec::new(), BTreeMap::new());
+    for name in weights.names() {
+        match (weights.prunable(&name), globs.is_empty() || asked.is_match(&name)) {
+            (Ok(()), true) => chosen.push(name),
+            (Ok(()), false) => drop(left.insert(name, "--tensor does not name it".into())),
+            // What somebody asked for by its full name is refused, not left out.
+            (Err(reason), true) if globs.contains(&name) => bail!("{name} cannot be pruned: {reason}"),
+            (Err(reason), _) => drop(left.insert(name, reason)),
+        }
+    }
+    let names = || weights.names().into_iter().take(20).collect::<Vec<_>>().join(", ");
+    ensure!(!chosen.is_empty(), "there is nothing to prune; the file holds {}", names());
+    for glob in globs {
+        let one = matcher(std::slice::from_ref(glob))?;
+        ensure!(
+            chosen.iter().any(|name| one.is_match(name)),
+            "--tensor {glob} names no weight; the file holds {}",
+            names()
+        );
+    }
+    Ok((chosen, left))
+}
+
+fn matcher(globs: &[String]) -> Result<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(Glob::new(glob).with_context(|| format!("--tensor {glob} is no glob"))?);
+    }
+    Ok(set.build()?)
+}
+
+/// Cuts the tensors `names` together.
+fn cut(
+    weights: &Weights,
+    names: &[String],
+    criterion: &dyn Criterion,
+    target: Target,
+    allocation: &dyn Allocation,
+    observations: &Observations,
+) -> Result<BTreeMap<String, Cut>> {
+    let (mut layers, mut masks) = (BTreeMap::new(), BTreeMap::new());
+    for name in names {
+        let tensor = weights.tensor(name)?.context("a tensor was there and is gone")?;
+        layers.insert(name.clone(), tensor);
+        masks.extend(weights.mask(name).map(|mask| (name.clone(), mask)));
+    }
+    let needs = criterion.needs();
+    let observe = |layers: &BTreeMap<String, Tensor>| -> Result<BTreeMap<String, Statistics>> {
+        let mut statistics = match needs.flow {
+            true => flows(layers)?,
+            false => BTreeMap::new(),
+        };
+        for (name, layer) in layers {
+            observations.add(statistics.entry(name.clone()).or_default(), name, layer, needs)?;
+        }
+        Ok(statistics)
+    };
+    let asked = (target.pattern(), target.sparsity());
+    prune_in_steps(&layers, &masks, criterion, asked, allocation, observe).map_err(explain)
+}
+
+/// The synaptic flow of layers that read each other, in the natural order of their names.
+fn flows(layers: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Statistics>> {
+    let mut names: Vec<&String> = layers.keys().collect();
+    names.sort_by_key(|name| natural(name));
+    let chain: Vec<&Tensor> = names.iter().map(|name| &layers[*name]).collect();
+    let flows = chain_flow(&chain).with_context(|| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        format!("{} are no chain; name one with --tensor", names.join(" -> "))
+    })?;
+    let gradient = |gradient| Statistics { gradient: Some(gradient), ..Statistics::default() };
+    Ok(names.into_iter().cloned().zip(flows.into_iter().map(gradient)).collect())
+}
+
+/// A key that sorts `fc2` before `fc10`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let digits = |c: &char| c.is_ascii_digit();
+    let (mut key, mut rest) = (Vec::new(), name);
+    while !rest.is_empty() {
+        let text: String = rest.chars().take_while(|c| !digits(c)).collect();
+        let number: String = rest[text.len()..].chars().take_while(digits).collect();
+        rest = &rest[text.len() + number.len()..];
+        key.push((text, number.parse().unwrap_or(0)));
+    }
+    key
+}
+
+/// What is missing comes from a file that was not given, or that lacks a tensor.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<CriterionError>() {
+        Some(CriterionError::Missing { what, .. }) if what.contains("inputs") => {
+            error.context("--inputs needs activations [tokens, in] under this weight's name")
+        }
+        Some(CriterionError::Missing { .. }) => {
+            error.context("--gradients needs gradients under this weight's name")
+        }
+        _ => error,
+    }
+}
+
+/// `weight` with what `mask` cuts set to `+0.0`.
+fn apply(mask: &Mask, weight: &Tensor) -> Result<Tensor> {
+    let kept = Tensor::from_iter(mask.iter().map(u8::from), weight.device())?;
+    Ok(kept.reshape(weight.shape())?.where_cond(weight, &weight.zeros_like()?)?)
+}
+
+/// Packs what the masks keep, proves it, and writes it in secateur's own format.
+fn write_packed(
+    weights: &Weights,
+    changed: &BTreeMap<String, Tensor>,
+    masks: &BTreeMap<String, Mask>,
+    args: &Args,
+) -> Result<()> {
+    let mut checkpoint = weights.checkpoint(changed)?;
+    for (name, mask) in masks {
+        let Some(Packed::Dense(dense)) = checkpoint.tensors.get(name) else { continue };
+        let packed = Packed::pack(dense, mask, args.pattern.pattern())?;
+        if packed.format() != Format::Dense {
+            checkpoint.patterns.insert(name.clone(), args.pattern.pattern());
+        }
+        checkpoint.tensors.insert(name.clone(), packed);
+    }
+    Ok(checkpoint.save(&args.out)?)
+}
+
+/// What was done, for people.
+fn table(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["tensor", "shape", "kept", "zeros", "output error"]);
+    for tensor in &summary.tensors {
+        table.add_row([
+            tensor.name.clone(),
+            format!("{:?}", tensor.shape),
+            tensor.kept.to_string(),
+            format!("{:.2} %", tensor.sparsity * 100.0),
+            tensor.output_error.map_or("-".to_owned(), |error| format!("{error:.5}")),
+        ]);
+    }
+    let mut text = format!(
+        "{table}\n{}, {}, {}: {:.2} % of {} tensors are zeros",
+        summary.criterion,
+        summary.pattern,
+        summary.allocation,
+        summary.sparsity * 100.0,
+        summary.tensors.len()
+    );
+    if !summary.left.is_empty() {
+        text += &format!("\nleft as they are: {}", summary.left.len());
+        for (name, reason) in &summary.left {
+            text += &format!("\n  {name}: {reason}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_chained_in_natural_order() {
+        let mut names = ["fc10.weight", "fc2.weight", "fc1.weight", "a9b1", "a9", ""];
+        names.sort_by_key(|name| natural(name));
+        assert_eq!(names, ["", "a9", "a9b1", "fc1.weight", "fc2.weight", "fc10.weight"]);
+    }
+}
