@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 use secateur::criteria::{
-    Allocation, Alps, Criterion, Global, Grasp, Magnitude, MagnitudeL2, Movement, Obs,
-    Random, Ria, Snip, SparseGpt, SynFlow, Taylor, Uniform, Wanda,
+    Allocation, Alps, Criterion, Global, Grasp, Magnitude, MagnitudeL2, Movement, Obs, Random, Ria,
+    Snip, SparseGpt, SynFlow, Taylor, Uniform, Wanda,
 };
 use serde::{Deserialize, Serialize};
 

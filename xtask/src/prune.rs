@@ -128,8 +128,7 @@ pub fn run(args: Args) -> Result<()> {
 
     // A uniform share needs one layer at a time; then no more is held in memory than one needs.
     let together = args.allocation != AllocationName::Uniform || criterion.needs().flow;
-    let groups: Vec<&[String]> =
-        if together { vec![&chosen] } else { chosen.chunks(1).collect() };
+    let groups: Vec<&[String]> = if together { vec![&chosen] } else { chosen.chunks(1).collect() };
     let bar = progress::bar(criterion.name(), chosen.len());
     let (mut changed, mut masks, mut pruned) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for names in groups {
@@ -185,7 +184,9 @@ fn choose(weights: &Weights, globs: &[String]) -> Result<(Vec<String>, BTreeMap<
             (Ok(()), true) => chosen.push(name),
             (Ok(()), false) => drop(left.insert(name, "--tensor does not name it".into())),
             // What somebody asked for by its full name is refused, not left out.
-            (Err(reason), true) if globs.contains(&name) => bail!("{name} cannot be pruned: {reason}"),
+            (Err(reason), true) if globs.contains(&name) => {
+                bail!("{name} cannot be pruned: {reason}")
+            }
             (Err(reason), _) => drop(left.insert(name, reason)),
         }
     }

@@ -30,8 +30,7 @@ impl Weights {
 
     fn parse(bytes: Vec<u8>) -> Result<Self> {
         let unreadable = "not a readable safetensors file; copy or write it again";
-        let (_, header) =
-            safetensors::SafeTensors::read_metadata(&bytes).context(unreadable)?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).context(unreadable)?;
         if header.metadata().as_ref().is_some_and(|map| map.contains_key("secateur")) {
             return Ok(Self::Packed(Checkpoint::from_bytes(&bytes)?));
         }

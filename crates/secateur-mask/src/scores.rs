@@ -69,6 +69,11 @@ pub(crate) fn rank_key(score: f32) -> u32 {
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
+/// The score that has this key.
+pub(crate) fn score_of(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +83,7 @@ mod tests {
         let ascending = [f32::NEG_INFINITY, -2.0, -1e-40, 0.0, 1e-40, 1.0, f32::INFINITY];
         assert!(ascending.windows(2).all(|w| rank_key(w[0]) < rank_key(w[1])));
         assert_eq!(rank_key(-0.0), rank_key(0.0));
+        assert!(ascending.iter().all(|score| score_of(rank_key(*score)) == *score));
     }
 
     #[test]

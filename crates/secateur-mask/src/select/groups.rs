@@ -1,7 +1,7 @@
 //! Which entries does a group keep? Its N highest, along rows, along columns, or of a whole row.
 
-use super::{top::keep_few, unique_key};
-use crate::{Mask, NOfM, bands::Band};
+use super::{lanes::two_of_four, top::keep_few, unique_key};
+use crate::{Mask, NOfM, bands::Band, mask::low_bits};
 use rayon::prelude::*;
 
 /// Scores that one thread takes at a time: whole words of the mask, whole groups of four.
@@ -71,22 +71,17 @@ pub(super) fn highest(keys: impl Iterator<Item = u64>, n: usize, mut kept: impl 
     }
 }
 
-/// 2:4 over rows that are whole groups, without a branch: six comparisons decide a group.
+/// 2:4 over rows that are whole groups: sixty-four scores are a word.
 fn keep_two_of_four(words: &mut [u64], scores: &[f32]) {
     words.par_chunks_mut(CHUNK / 64).zip(scores.par_chunks(CHUNK)).for_each(|(words, scores)| {
-        for (word, scores) in words.iter_mut().zip(scores.chunks(64)) {
-            let (groups, _) = scores.as_chunks::<4>();
-            for (place, &[a, b, c, d]) in groups.iter().enumerate() {
-                // Each pair has one winner; of equals the earlier. Who wins two or more stays.
-                let [ab, ac, ad] = [a >= b, a >= c, a >= d];
-                let [bc, bd, cd] = [b >= c, b >= d, c >= d];
-                let two_of = |x: bool, y: bool, z: bool| (x & y) | (z & (x | y));
-                let kept = u64::from(two_of(ab, ac, ad))
-                    | u64::from(two_of(!ab, bc, bd)) << 1
-                    | u64::from(two_of(!ac, !bc, cd)) << 2
-                    | u64::from(two_of(!ad, !bd, !cd)) << 3;
-                *word |= kept << (place * 4);
-            }
+        let (whole, rest) = scores.as_chunks::<64>();
+        for (word, scores) in words.iter_mut().zip(whole) {
+            *word = two_of_four(scores);
+        }
+        if let (Some(word), false) = (words.get_mut(whole.len()), rest.is_empty()) {
+            let mut scores = [0.0; 64];
+            scores[..rest.len()].copy_from_slice(rest);
+            *word = two_of_four(&scores) & low_bits(rest.len());
         }
     });
 }
@@ -95,7 +90,7 @@ fn keep_two_of_four(words: &mut [u64], scores: &[f32]) {
 mod tests {
     use super::*;
 
-    /// The branchless 2:4 is the general one, for every order of four scores with ties.
+    /// The fast 2:4 is the general one, for every order of four scores with ties.
     #[test]
     fn two_of_four_agrees_with_the_general_rule() {
         for code in 0..4_u32.pow(4) {

@@ -1,7 +1,12 @@
 //! Which are the highest of many? A histogram finds the threshold in linear time, with exact ties.
 
-use super::unique_key;
-use crate::{Mask, bands::set, mask::low_bits, scores::rank_key};
+use super::{lanes::at_least, unique_key};
+use crate::{
+    Mask,
+    bands::set,
+    mask::low_bits,
+    scores::{rank_key, score_of},
+};
 use rayon::prelude::*;
 
 /// Scores that one thread takes at a time: whole words of the mask.
@@ -56,11 +61,31 @@ fn keep_many(scores: &[f32], keep: usize, words: &mut [u64]) {
     let (low, ties_kept) = nth(&lower, left);
     let threshold = high << 16 | low;
 
-    // How many of the scores that equal the threshold each chunk may keep, first come first served.
-    let count = |scores: &[f32]| scores.iter().filter(|&&s| rank_key(s) == threshold).count();
-    let ties: Vec<usize> = match lower[low as usize] == ties_kept {
-        true => vec![usize::MAX; scores.len().div_ceil(CHUNK)],
+    let all_ties_stay = lower[low as usize] == ties_kept;
+    let boundary = score_of(threshold);
+    let fill = |words: &mut [u64], scores: &[f32], mut ties: usize| {
+        let (whole, rest) = scores.as_chunks::<64>();
+        let mut last = [f32::NEG_INFINITY; 64];
+        last[..rest.len()].copy_from_slice(rest);
+        for (place, word) in words.iter_mut().enumerate() {
+            let (scores, len) = match whole.get(place) {
+                Some(scores) => (scores, 64),
+                None => (&last, rest.len()),
+            };
+            let mut kept = at_least(scores, boundary) & low_bits(len);
+            if !all_ties_stay {
+                let equal = kept & !at_least(scores, boundary.next_up());
+                kept ^= equal ^ lowest_ones(equal, ties);
+                ties = ties.saturating_sub(equal.count_ones() as usize);
+            }
+            *word = kept;
+        }
+    };
+    // How many of the scores that equal the boundary each chunk may keep: first come first served.
+    let ties: Vec<usize> = match all_ties_stay {
+        true => vec![0; scores.len().div_ceil(CHUNK)],
         false => {
+            let count = |scores: &[f32]| scores.iter().filter(|&&s| s == boundary).count();
             let counts: Vec<usize> = scores.par_chunks(CHUNK).map(count).collect();
             let before = counts.iter().scan(0, |sum, count| {
                 *sum += count;
@@ -69,20 +94,11 @@ fn keep_many(scores: &[f32], keep: usize, words: &mut [u64]) {
             before.map(|before| ties_kept.saturating_sub(before)).collect()
         }
     };
-    words.par_chunks_mut(CHUNK / 64).zip(scores.par_chunks(CHUNK)).zip(ties).for_each(
-        |((words, scores), mut ties)| {
-            for (word, scores) in words.iter_mut().zip(scores.chunks(64)) {
-                let (mut above, mut equal) = (0_u64, 0_u64);
-                for (bit, &score) in scores.iter().enumerate() {
-                    let key = rank_key(score);
-                    above |= u64::from(key > threshold) << bit;
-                    equal |= u64::from(key == threshold) << bit;
-                }
-                *word = above | lowest_ones(equal, ties);
-                ties = ties.saturating_sub(equal.count_ones() as usize);
-            }
-        },
-    );
+    words
+        .par_chunks_mut(CHUNK / 64)
+        .zip(scores.par_chunks(CHUNK))
+        .zip(ties)
+        .for_each(|((words, scores), ties)| fill(words, scores, ties));
 }
 
 /// How many keys fall into each of 65 536 bins.

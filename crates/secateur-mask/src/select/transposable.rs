@@ -42,17 +42,21 @@ impl Choices {
 
 /// The mask whose scores sum highest, the first among equals. Infinities are counted, not added.
 fn best(masks: &[u16], scores: &[f32; SIDE * SIDE]) -> u16 {
-    let sum = |mask: u16| {
-        let (mut infinities, mut sum) = (0_i32, 0.0_f64);
-        for (place, &score) in scores.iter().enumerate() {
-            if mask >> place & 1 == 1 {
+    // What each choice of columns is worth in each row; a mask is four of them.
+    let mut worth = [[(0_i32, 0.0_f64); 1 << SIDE]; SIDE];
+    for (worth, scores) in worth.iter_mut().zip(scores.as_chunks::<SIDE>().0) {
+        for (line, worth) in worth.iter_mut().enumerate() {
+            for (_, &score) in scores.iter().enumerate().filter(|(col, _)| line >> col & 1 == 1) {
                 match score.is_finite() {
-                    true => sum += f64::from(score),
-                    false => infinities += if score > 0.0 { 1 } else { -1 },
+                    true => worth.1 += f64::from(score),
+                    false => worth.0 += if score > 0.0 { 1 } else { -1 },
                 }
             }
         }
-        (infinities, sum)
+    }
+    let sum = |mask: u16| {
+        let lines = (0..SIDE).map(|row| worth[row][usize::from(mask >> (row * SIDE) & 0xF)]);
+        lines.fold((0, 0.0), |sum, line| (sum.0 + line.0, sum.1 + line.1))
     };
     let mut found = (masks[0], sum(masks[0]));
     for &mask in &masks[1..] {
