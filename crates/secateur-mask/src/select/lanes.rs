@@ -1,6 +1,6 @@
 //! How do comparisons become bits? Sixty-four scores at a time, four to an instruction, no branch.
 
-use wide::{CmpGe, f32x4};
+use wide::f32x4;
 
 /// Bit i is set where `scores[i] >= threshold`.
 pub(super) fn at_least(scores: &[f32; 64], threshold: f32) -> u64 {

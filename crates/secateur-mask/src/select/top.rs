@@ -45,7 +45,7 @@ pub(super) fn keep_few(scores: &[f32], keep: usize, mut kept: impl FnMut(usize))
 
 fn fill(words: &mut [u64], len: usize) {
     words.fill(u64::MAX);
-    if len % 64 != 0
+    if !len.is_multiple_of(64)
         && let Some(last) = words.last_mut()
     {
         *last = low_bits(len % 64);
