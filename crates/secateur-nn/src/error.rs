@@ -1,5 +1,6 @@
 //! What can go wrong in a layer.
 
+use crate::permute::Reason;
 use secateur_kernels::KernelError;
 use secateur_mask::MaskError;
 use secateur_storage::StorageError;
@@ -43,5 +44,95 @@ pub enum NnError {
         found: Vec<usize>,
         /// The shape needed.
         expected: Vec<usize>,
+    },
+    /// A weight that is no stack of kernels.
+    #[error("tensor {name} has shape {found:?}, a 2-d convolution needs [out, in, kh, kw]")]
+    ConvRank {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+    },
+    /// A convolution does not take the channels that come to it.
+    #[error(
+        "tensor {name} takes {inputs} channels in each of {groups} groups, but {channels} channels \
+         come to it; describe every step before it, and a grouped convolution as GroupedConv2d"
+    )]
+    Groups {
+        /// The tensor.
+        name: String,
+        /// Input channels of one group.
+        inputs: usize,
+        /// Groups.
+        groups: usize,
+        /// Channels of the activations.
+        channels: usize,
+    },
+    /// A flatten does not fit what comes after it.
+    #[error(
+        "tensor {name} takes {width} features, which is no multiple of the {spatial} positions that \
+         were flattened before it; set spatial to height times width"
+    )]
+    Flatten {
+        /// The tensor.
+        name: String,
+        /// Its features.
+        width: usize,
+        /// Positions per channel.
+        spatial: usize,
+    },
+    /// A layer has a tensor that its step knows nothing of.
+    #[error(
+        "tensor {name} belongs to {layer}, but that step does not know it and could not reorder it; \
+         describe {layer} as Opaque, or remove the tensor if the layer does not use it"
+    )]
+    UnknownTensor {
+        /// The tensor.
+        name: String,
+        /// The layer.
+        layer: String,
+    },
+    /// Activations are asked for that nothing saved.
+    #[error("no activations were saved as {label}; put a Save before this Add or Load")]
+    UnknownLabel {
+        /// The label.
+        label: String,
+    },
+    /// Activations of different widths are joined.
+    #[error("{saved} features were saved as {label} and are joined with {now}; they must be equal")]
+    Join {
+        /// The label.
+        label: String,
+        /// Features of the saved activations.
+        saved: usize,
+        /// Features of the present activations.
+        now: usize,
+    },
+    /// A layer that no step describes.
+    #[error(
+        "no Linear or convolution named {layer} is among the steps; add it, or ask by its name"
+    )]
+    NotInGraph {
+        /// The layer asked for.
+        layer: String,
+    },
+    /// Channels that must keep their order.
+    #[error("the inputs of {layer} cannot be reordered: {reason}; leave them as they are")]
+    Fixed {
+        /// The layer asked for.
+        layer: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// An order that is none.
+    #[error(
+        "an order of the inputs of {layer} must name each of its {channels} channels (0 to \
+         {channels} exclusive) exactly once"
+    )]
+    Permutation {
+        /// The layer asked for.
+        layer: String,
+        /// How many channels there are.
+        channels: usize,
     },
 }

@@ -3,6 +3,7 @@
 //! [`Linear`] is one drop-in layer in three states: dense, masked and packed. A [`Network`] hands
 //! its prunable layers out by name; everything else (criteria, the loop, storage) works through
 //! that. [`Mlp`] is the network of this crate: [`Mlp::lenet_300_100`] and [`Mlp::digits`].
+//! [`permute`] reorders channels without changing what a network computes.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -23,6 +24,7 @@ mod mlp;
 mod network;
 mod observe;
 mod packed;
+pub mod permute;
 
 pub use dropout::Dropout;
 pub use error::NnError;
