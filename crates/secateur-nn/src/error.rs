@@ -1,6 +1,7 @@
 //! What can go wrong in a layer.
 
 use crate::permute::Reason;
+use secateur_criteria::CriterionError;
 use secateur_kernels::KernelError;
 use secateur_mask::MaskError;
 use secateur_storage::StorageError;
@@ -45,6 +46,9 @@ pub enum NnError {
         /// The shape needed.
         expected: Vec<usize>,
     },
+    /// A criterion could not score a layer.
+    #[error(transparent)]
+    Criterion(#[from] CriterionError),
     /// A weight that is no stack of kernels.
     #[error("tensor {name} has shape {found:?}, a 2-d convolution needs [out, in, kh, kw]")]
     ConvRank {

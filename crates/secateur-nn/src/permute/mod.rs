@@ -53,6 +53,8 @@ pub use space::{Reason, Space};
 
 use crate::NnError;
 use candle_core::Tensor;
+use secateur_criteria::Criterion;
+use secateur_mask::Scores;
 use std::{collections::BTreeMap, fmt};
 
 /// What happens to the activations, one step after the other.
@@ -163,6 +165,59 @@ impl ChannelGraph {
         let moved = self.space(layer)?.moved(layer, permutation, tensors)?;
         tensors.extend(moved);
         Ok(())
+    }
+
+    /// Lets `search` choose an order for every space that is free, and applies it. Returns the
+    /// permutation of each layer's input channels.
+    ///
+    /// `search` sees the space and the scores of all layers that read it, stacked: `[rows, channels]`
+    /// where each has one column per channel, `[rows, channels, columns]` where it has several (a
+    /// kernel, flattened positions); rows are outputs. It returns a permutation of the *channels*.
+    /// Spaces whose readers disagree in [`Space::columns`] are left alone.
+    ///
+    /// # Errors
+    ///
+    /// What `search` and [`Self::permute`] return, and scores that the criterion cannot give.
+    /// `tensors` are then as they were.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use secateur_nn::{NnError, permute::{ChannelGraph, Step}};
+    /// # use std::collections::BTreeMap;
+    /// let mut tensors = BTreeMap::from([
+    ///     ("a.weight".to_owned(), Tensor::new(&[[1_f32], [2.], [3.]], &Device::Cpu)?),
+    ///     ("b.weight".to_owned(), Tensor::new(&[[1_f32, -9., 4.]], &Device::Cpu)?),
+    /// ]);
+    /// let steps = [Step::Linear("a".into()), Step::Elementwise, Step::Linear("b".into())];
+    /// let graph = ChannelGraph::new(&steps, &tensors)?;
+    /// let found = graph.permute_all(&secateur_criteria::Magnitude, &mut tensors, |_, scores| {
+    ///     assert_eq!(scores.values(), [1., 9., 4.]);
+    ///     Ok::<_, NnError>(vec![1, 2, 0])
+    /// })?;
+    /// assert_eq!(found["b"], [1, 2, 0]);
+    /// assert_eq!(tensors["a.weight"].to_vec2::<f32>()?, [[2.], [3.], [1.]]);
+    /// assert_eq!(tensors["b.weight"].to_vec2::<f32>()?, [[-9., 4., 1.]]);
+    /// # Ok::<(), NnError>(())
+    /// ```
+    pub fn permute_all<E: From<NnError>>(
+        &self,
+        criterion: &dyn Criterion,
+        tensors: &mut BTreeMap<String, Tensor>,
+        mut search: impl FnMut(&Space, Scores<'static>) -> Result<Vec<usize>, E>,
+    ) -> Result<BTreeMap<String, Vec<usize>>, E> {
+        let (mut work, mut found) = (tensors.clone(), BTreeMap::new());
+        for space in self.spaces.iter().filter(|space| space.fixed().is_none()) {
+            let Some(scores) = space.scores(criterion, &work)? else { continue };
+            let permutation = search(space, scores)?;
+            for (i, layer) in space.layers().iter().enumerate() {
+                if i == 0 {
+                    self.permute(layer, &permutation, &mut work)?;
+                }
+                found.insert(layer.clone(), permutation.clone());
+            }
+        }
+        *tensors = work;
+        Ok(found)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What has to move together when channels are reordered, and what forbids it?
 
-use crate::NnError;
+use crate::{NnError, weight_name};
 use candle_core::Tensor;
+use secateur_criteria::{Criterion, Layer};
+use secateur_mask::Scores;
 use std::{collections::BTreeMap, fmt};
 
 /// Channels that can only be reordered together, seen from the layers that read them.
@@ -130,6 +132,26 @@ impl Space {
             moved.insert(name.clone(), new);
         }
         Ok(moved)
+    }
+
+    /// The readers' scores, one above the other; `None` if they disagree in columns.
+    pub(super) fn scores(
+        &self,
+        criterion: &dyn Criterion,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Option<Scores<'static>>, NnError> {
+        let Some(columns) = self.columns else { return Ok(None) };
+        let mut values = Vec::new();
+        for layer in &self.layers {
+            let name = weight_name(layer);
+            let weight = tensors.get(&name).ok_or_else(|| NnError::MissingTensor(name.clone()))?;
+            values
+                .extend_from_slice(criterion.checked_scores(&Layer::new(&name, weight))?.values());
+        }
+        let rows = values.len() / (self.channels * columns).max(1);
+        let shape = [rows, self.channels, columns];
+        let shape = if columns == 1 { &shape[..2] } else { &shape };
+        Ok(Some(Scores::new(values, shape)?))
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod refusals;
 
-use super::{ChannelGraph, Step, Step::*};
+use super::{ChannelGraph, Space, Step, Step::*};
+use crate::NnError;
 use candle_core::{Device, Result, Tensor, Var};
 use rand::RngExt;
-use secateur_criteria::seed;
+use secateur_criteria::{Magnitude, seed};
+use secateur_mask::Scores;
 use std::collections::BTreeMap;
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -285,4 +287,40 @@ fn a_layer_used_twice_moves_along_both_sides() {
         let ys = linear(t, "loop", &linear(t, "a", &inputs(&[4, 4]))?)?;
         linear(t, "b", &linear(t, "loop", &ys.relu()?)?)
     });
+}
+
+#[test]
+fn a_search_sees_the_scores_of_all_readers() {
+    let steps = [
+        Conv2d(n("a")),
+        Save(n("x")),
+        Conv2d(n("b")),
+        Save(n("y")),
+        Load(n("x")),
+        Conv2d(n("c")),
+        Add(n("y")),
+        Flatten { spatial: 1 },
+        Linear(n("d")),
+    ];
+    let mut tensors = random(&[
+        ("a.weight", &[4, 2, 1, 1]),
+        ("b.weight", &[3, 4, 1, 2]),
+        ("c.weight", &[3, 4, 1, 2]),
+        ("d.weight", &[2, 3]),
+    ]);
+    let before = tensors.clone();
+    let graph = ChannelGraph::new(&steps, &tensors).unwrap();
+    let mut shapes = Vec::new();
+    let search = |space: &Space, scores: Scores<'static>| {
+        shapes.push(scores.shape().to_vec());
+        if space.layers() == ["b", "c"] {
+            let c = before["c.weight"].abs()?.flatten_all()?.to_vec1::<f32>()?;
+            assert_eq!(scores.values()[24..], c);
+        }
+        Ok::<_, NnError>(order(space.channels()))
+    };
+    let found = graph.permute_all(&Magnitude, &mut tensors, search).unwrap();
+    assert_eq!(shapes, [vec![6, 4, 2], vec![2, 3]]);
+    assert_eq!(found, [("b", 4), ("c", 4), ("d", 3)].map(|(l, c)| (n(l), order(c))).into());
+    assert!(before.iter().all(|(name, tensor)| !same(tensor, &tensors[name])));
 }

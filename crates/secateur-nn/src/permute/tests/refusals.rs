@@ -2,7 +2,8 @@
 
 use super::{Tensors, draw, mlp, n, order, random, same};
 use crate::NnError;
-use crate::permute::{ChannelGraph, Reason, Step, Step::*};
+use crate::permute::{ChannelGraph, Reason, Space, Step, Step::*};
+use secateur_criteria::Magnitude;
 
 /// Why the inputs of `layer` stay, after checking that a permutation is refused for it.
 fn reason(steps: &[Step], tensors: &Tensors, layer: &str) -> Reason {
@@ -91,6 +92,12 @@ fn wrong_permutations_change_nothing() {
     }
     let error = graph.permute("d", &[0], &mut tensors).unwrap_err().to_string();
     assert!(error.contains("named d"), "{error}");
+    // The second search fails after the first succeeded: neither is applied.
+    let search = |space: &Space, _| match space.channels() {
+        8 => Ok(order(8)),
+        _ => Err(NnError::Packed("searched")),
+    };
+    assert!(graph.permute_all(&Magnitude, &mut tensors, search).is_err());
     assert!(before.iter().all(|(name, tensor)| same(tensor, &tensors[name])));
     // Tensors that are no longer those of the graph.
     tensors.insert(n("b.weight"), draw("other", &[6, 8], 0.0, 1.0));
