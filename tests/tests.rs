@@ -1,8 +1,12 @@
 //! End-to-end promises, one module each, through the facade alone.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+/// Any criterion, pattern and allocation through the whole job.
+mod choices;
 /// A criterion of a user's own runs through the whole job.
 mod custom;
+/// What `docs/extending.md` promises.
+mod extending;
 /// Train, prune, retrain, pack, save, load: the numbers stay the same and so do the bytes.
 mod pipeline;
 /// The best epoch is kept, patience ends a routine, the test set decides nothing.
