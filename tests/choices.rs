@@ -1,8 +1,7 @@
 //! Do criteria, patterns and allocations combine freely, through the whole job and on real data?
 
 use secateur::{
-    criteria::{Alps, Grasp, MagnitudeL2, Obs, Refit, Ria, Snip, SparseGpt, SynFlow, Taylor, Wanda},
-    mask::Target,
+    criteria::{Alps, Grasp, MagnitudeL2, Obs, Ria, Snip, SynFlow, Taylor},
     prelude::*,
     train::{Outcome, Split},
 };

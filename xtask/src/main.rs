@@ -5,6 +5,7 @@ mod data;
 mod measure;
 mod methods;
 mod observations;
+mod permute;
 mod progress;
 mod prune;
 mod prune_finetune;
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     PruneFinetune(prune_finetune::Args),
     Prune(prune::Args),
+    Permute(permute::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::PruneFinetune(args) => prune_finetune::run(args),
         Command::Prune(args) => prune::run(args),
+        Command::Permute(args) => permute::run(args),
         Command::Data(args) => data::run(args),
         Command::Tidy => tidy::run(),
         Command::MeasureMemory(args) => measure::print_memory(&args),

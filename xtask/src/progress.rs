@@ -53,6 +53,16 @@ pub fn bar(message: &str, length: usize) -> Span {
     span
 }
 
+/// A sign of life for work whose steps cannot be counted, shown until it is dropped.
+pub fn spinner(message: &str) -> Span {
+    let span = info_span!("progress");
+    let style = ProgressStyle::with_template("{span_child_prefix}{spinner} {msg} {elapsed}");
+    span.pb_set_style(&style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    span.pb_set_message(message);
+    span.pb_start();
+    span
+}
+
 /// Shows the phases of a run as bars and keeps `metrics.jsonl` up to date.
 pub struct Watcher {
     bar: Span,

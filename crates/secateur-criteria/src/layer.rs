@@ -85,15 +85,18 @@ impl<'a> Layer<'a> {
     /// ‖X_j‖₂ over all tokens seen, for each column of [`Self::matrix`], from norms or from a Gram
     /// matrix, whichever was observed.
     pub fn input_norms(&self) -> Result<Vec<f64>, CriterionError> {
-        let squares = match self.statistics.and_then(|statistics| statistics.gram.as_ref()) {
-            Some(gram) => gram.squares(),
+        let (squares, tokens) = match self.statistics.and_then(|s| s.gram.as_ref()) {
+            Some(gram) => (gram.squares(), gram.tokens()),
             None => {
                 let norms: &InputNorms =
                     self.observed("the norms of its inputs", |s| s.input_norms.as_ref())?;
-                norms.squares().to_vec()
+                (norms.squares().to_vec(), norms.tokens())
             }
         };
         self.check_features(squares.len())?;
+        if tokens == 0 {
+            return Err(self.missing("the norms of its inputs (they saw no token)"));
+        }
         Ok(squares.into_iter().map(f64::sqrt).collect())
     }
 

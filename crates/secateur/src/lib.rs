@@ -54,10 +54,11 @@ pub use secateur_train as train;
 pub mod prelude {
     pub use candle_core::{Device, Tensor};
     pub use secateur_criteria::{
-        Allocation, Criterion, CriterionError, Global, Layer, Magnitude, Random, Uniform, prune,
+        Allocation, Criterion, CriterionError, Global, Layer, Magnitude, Random, Refit, SparseGpt,
+        Uniform, Wanda, prune,
     };
     pub use secateur_kernels::{Dispatcher, Product};
-    pub use secateur_mask::{Mask, Pattern, Scores, Sparsity};
+    pub use secateur_mask::{Mask, Pattern, Scores, Sparsity, Target};
     pub use secateur_nn::{Linear, Mlp, Network};
     pub use secateur_storage::{Checkpoint, Dense, Packed};
     pub use secateur_train::{
