@@ -89,4 +89,38 @@ pub enum MaskError {
         /// The first place that breaks it.
         detail: String,
     },
+    /// A score that cannot be added up.
+    #[error(
+        "the score at flat index {index} is infinite; a permutation search needs finite scores"
+    )]
+    InfiniteScore {
+        /// Row-major position of the score.
+        index: usize,
+    },
+    /// A time budget that is no number of seconds.
+    #[error("a search of {0} seconds cannot be planned; give a finite number that is not negative")]
+    Seconds(f64),
+    /// A search on no thread at all.
+    #[error("a search needs at least 1 thread, but 0 were asked for")]
+    NoThreads,
+    /// More channels than a search can order.
+    #[error("{channels} channels are too many for a permutation search, which orders {most}")]
+    Channels {
+        /// Channels of the scores.
+        channels: usize,
+        /// The most that can be ordered.
+        most: usize,
+    },
+    /// A list of places that is no permutation.
+    #[error(
+        "entry {index} of the permutation is {value}; each of 0..{len} must appear exactly once"
+    )]
+    NotAPermutation {
+        /// The first entry that is too large or appeared before.
+        index: usize,
+        /// What it is.
+        value: usize,
+        /// Entries of the permutation.
+        len: usize,
+    },
 }

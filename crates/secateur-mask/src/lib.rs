@@ -26,6 +26,7 @@ mod bands;
 mod error;
 mod mask;
 mod pattern;
+pub mod permute;
 mod scores;
 mod select;
 mod shapes;

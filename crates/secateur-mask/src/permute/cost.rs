@@ -1,0 +1,78 @@
+//! How much search fits into a second? A nominal machine, so that the answer is the same everywhere.
+//!
+//! A budget of seconds becomes a budget of work before the search starts, by constants measured
+//! once (on a server core of 2023, baseline SSE2). On a faster machine
+//! a search ends early, on a slower one later, but what it finds is the same.
+
+use super::lanes::{Lane, STEP, UNROLLED};
+use crate::NOfM;
+
+/// The share of a budget that is planned; the rest is for machines slower than the nominal one.
+const PLANNED: f64 = 0.85;
+/// Of the planned work, the share that is left for the last climb.
+pub(super) const CLIMB: f64 = 0.04;
+/// No search looks at more than so many swaps for each pair of channels.
+const PER_PAIR: f64 = 50_000.0;
+
+/// What things cost, in nominal nanoseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Costs {
+    /// Looking at a swap.
+    pub(super) proposal: f64,
+    /// Making one.
+    pub(super) swap: f64,
+}
+
+impl Costs {
+    /// For columns or channels of `stride` rows.
+    pub(super) fn new<L: Lane>(stride: usize, width: usize, pattern: NOfM) -> Self {
+        let (n, m) = (pattern.n() as f64, pattern.m() as f64);
+        let registers = (stride * L::BYTES) as f64 / 16.0;
+        let steps = (stride / STEP) as f64;
+        // Minima and maxima are cheap where the loop over N is unrolled.
+        let each = if pattern.n() < UNROLLED { 0.4 } else { 1.6 };
+        let sorting = each * L::BYTES as f64 * steps * m;
+        if width == 1 {
+            Self {
+                proposal: 3.2 + 0.78 * registers,
+                swap: 60.0 + 2.0 * (sorting * (n + 2.0) + m * registers),
+            }
+        } else {
+            let touched = 2.0 * ((width as f64 - 1.0) / m + 1.0);
+            let floats = if L::BYTES == 4 && pattern.n() < UNROLLED { 3.0 } else { 1.0 };
+            let group = 6.0 + 1.5 * m + 0.75 * floats * (sorting * n + n * steps);
+            Self { proposal: touched * group, swap: 100.0 + touched * group }
+        }
+    }
+}
+
+/// Nominal nanoseconds of search that `seconds` hold for a matrix of so many `entries` and
+/// `channels`; what has to be done anyway is taken off.
+pub(super) fn plan(seconds: f64, entries: usize, channels: usize, costs: Costs) -> f64 {
+    let fixed = 60.0 * entries as f64 + 20_000.0;
+    let most = PER_PAIR * (channels as f64) * (channels as f64) * costs.proposal;
+    (PLANNED * seconds * 1e9 - fixed).clamp(0.0, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_become_work() {
+        let costs = Costs::new::<u8>(128, 1, NOfM::TWO_OF_FOUR);
+        assert_eq!(plan(0.0, 8192, 64, costs), 0.0);
+        let (one, ten) = (plan(1.0, 8192, 64, costs), plan(10.0, 8192, 64, costs));
+        assert!(8e8 < one && one < 8.5e8 && ten > one);
+        assert_eq!(plan(1e300, 8192, 64, costs), plan(1e9, 8192, 64, costs));
+    }
+
+    #[test]
+    fn more_costs_more() {
+        let cost = |stride, width| Costs::new::<u8>(stride, width, NOfM::TWO_OF_FOUR).proposal;
+        assert!(cost(128, 1) < cost(256, 1));
+        assert!(cost(128, 1) < cost(128, 9));
+        let floats = Costs::new::<f32>(128, 1, NOfM::TWO_OF_FOUR);
+        assert!(floats.proposal > cost(128, 1));
+    }
+}
