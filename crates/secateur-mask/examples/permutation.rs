@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         complete &= found.complete();
     }
     efficacies.sort_by(f64::total_cmp);
+    println!("{efficacies:.2?}");
     let count = efficacies.len().max(1);
     println!(
         "{matrix}, {n}:{m}, {seconds} s, {seeds} seeds: efficacy mean {:.2}, least {:.2}, median {:.2}, most \

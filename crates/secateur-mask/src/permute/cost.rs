@@ -12,7 +12,10 @@ const PLANNED: f64 = 0.85;
 /// Of the planned work, the share that is left for the last climb.
 pub(super) const CLIMB: f64 = 0.04;
 /// No search looks at more than so many swaps for each pair of channels.
-const PER_PAIR: f64 = 50_000.0;
+const PER_PAIR: f64 = 100_000.0;
+
+/// Swaps to look at for each pair of channels before it is better to start afresh.
+const ROUND: f64 = 4_500.0;
 
 /// What things cost, in nominal nanoseconds.
 #[derive(Clone, Copy)]
@@ -50,8 +53,19 @@ impl Costs {
 /// `channels`; what has to be done anyway is taken off.
 pub(super) fn plan(seconds: f64, entries: usize, channels: usize, costs: Costs) -> f64 {
     let fixed = 60.0 * entries as f64 + 20_000.0;
-    let most = PER_PAIR * (channels as f64) * (channels as f64) * costs.proposal;
+    let most = PER_PAIR * pairs(channels) * costs.proposal;
     (PLANNED * seconds * 1e9 - fixed).clamp(0.0, most)
+}
+
+/// How often to anneal within an amount of work: once, until a round gets long enough that a second
+/// one is likelier to find something better than a slower first one.
+pub(super) fn rounds(work: f64, channels: usize, costs: Costs) -> usize {
+    (work / (ROUND * pairs(channels) * costs.proposal)).max(1.0) as usize
+}
+
+fn pairs(channels: usize) -> f64 {
+    let channels = channels as f64;
+    (0.5 * channels * (channels - 1.0)).max(1.0)
 }
 
 #[cfg(test)]
@@ -65,6 +79,14 @@ mod tests {
         let (one, ten) = (plan(1.0, 8192, 64, costs), plan(10.0, 8192, 64, costs));
         assert!(8e8 < one && one < 8.5e8 && ten > one);
         assert_eq!(plan(1e300, 8192, 64, costs), plan(1e9, 8192, 64, costs));
+    }
+
+    #[test]
+    fn rounds_come_with_time() {
+        let costs = Costs::new::<u8>(128, 1, NOfM::TWO_OF_FOUR);
+        let rounds = |seconds| rounds(plan(seconds, 8192, 64, costs), 64, costs);
+        assert_eq!((rounds(0.0), rounds(0.1)), (1, 1));
+        assert!((5..15).contains(&rounds(1.0)) && rounds(1e9) < 25);
     }
 
     #[test]

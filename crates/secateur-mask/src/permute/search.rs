@@ -4,7 +4,7 @@
 use super::{
     Permuted, Search,
     anneal::{Found, Limits, anneal, climb},
-    cost::{CLIMB, Costs, plan},
+    cost::{CLIMB, Costs, plan, rounds},
     lanes::Lane,
     scale::{Scale, columns},
     swap::Columns,
@@ -149,13 +149,18 @@ impl Search {
         let costs = Costs::new::<L>(stride, matrix.width, self.pattern);
         // When the clock runs out, time is left to climb.
         let clock = clock.map(|(start, seconds)| (start, 0.95 * seconds));
-        let limits = Limits { work: (1.0 - CLIMB) * self.plan(matrix, costs), clock };
+        let work = (1.0 - CLIMB) * self.plan(matrix, costs);
+        let rounds = rounds(work, identity.len(), costs);
+        let limits = Limits { work: work / rounds as f64, clock };
         let (real, pattern) = (identity.len(), self.pattern);
         match matrix.width {
-            1 => anneal(&mut Columns::new(values, stride, real, pattern), rng, costs, limits),
+            1 => {
+                let columns = Columns::new(values, stride, real, pattern);
+                best_of(rounds, matrix, || anneal(&mut columns.clone(), rng, costs, limits))
+            }
             width => {
-                let mut channels = Channels::new(values, stride, width, real, pattern);
-                anneal(&mut channels, rng, costs, limits)
+                let channels = Channels::new(values, stride, width, real, pattern);
+                best_of(rounds, matrix, || anneal(&mut channels.clone(), rng, costs, limits))
             }
         }
     }
@@ -165,6 +170,27 @@ impl Search {
     }
 }
 
+/// Anneals several times, always from the order given, and takes the best.
+fn best_of(rounds: usize, matrix: &Matrix<'_>, mut anneal: impl FnMut() -> Found) -> Found {
+    let mut best = anneal();
+    let value = |found: &Found| matrix.kept(found.order.iter().map(|&channel| channel as usize));
+    let mut kept = value(&best);
+    for _ in 1..rounds {
+        if !best.complete {
+            break;
+        }
+        let mut next = anneal();
+        next.proposals += best.proposals;
+        let next_kept = value(&next);
+        if next_kept > kept {
+            (best, kept) = (next, next_kept);
+        } else {
+            (best.proposals, best.complete) = (next.proposals, next.complete);
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +198,7 @@ mod tests {
 
     /// Scores without structure; every 16th column is far larger when `far`.
     fn scores(rows: usize, cols: usize, far: bool) -> Vec<f32> {
-        let scale = |i: usize| if far && i % cols % 16 == 0 { 1e5 } else { 1.0 };
+        let scale = |i: usize| if far && (i % cols).is_multiple_of(16) { 1e5 } else { 1.0 };
         (0..rows * cols).map(|i| (i * i * 7919 % 1009) as f32 * scale(i)).collect()
     }
 
