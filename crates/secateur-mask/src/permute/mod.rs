@@ -41,7 +41,8 @@ pub struct Search {
     /// The budget in seconds of wall clock. It is turned into a fixed number of steps before the
     /// search starts, by the speed of a modest machine, so that most machines need less; small
     /// matrices, on which more search is pointless, end long before it. By the clock, annealing is
-    /// stopped at 95 % of the budget, whatever was planned; see [`Permuted::complete`].
+    /// stopped at 95 % of the budget, whatever was planned; see [`Permuted::complete`]. Setting up and
+    /// adding up are not stopped: on a large matrix a tiny budget is exceeded by them.
     pub seconds: f64,
     /// Where the random numbers start.
     pub seed: u64,
