@@ -201,6 +201,7 @@ fn log_table() -> [f64; 1024] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_xoshiro::rand_core::SeedableRng;
 
     #[test]
     fn logarithms_are_logarithms() {
@@ -214,5 +215,47 @@ mod tests {
         let temperatures: Vec<f64> = (0..=1000).map(|i| schedule(f64::from(i) / 1000.0)).collect();
         assert!(temperatures.windows(2).all(|pair| pair[0] > pair[1]));
         assert_eq!((temperatures[0], temperatures[1000]), (HOT, 0.0));
+    }
+
+    /// A landscape without slopes: every order has a value of its own.
+    struct Rugged {
+        order: Vec<u32>,
+        best: i64,
+    }
+
+    fn rugged(order: &[u32]) -> i64 {
+        order.iter().fold(17_i64, |hash, &place| (hash * 31 + i64::from(place)) * 7919 % 10_007)
+    }
+
+    impl Moves for Rugged {
+        fn gain(&self, a: usize, b: usize) -> f64 {
+            let mut order = self.order.clone();
+            order.swap(a, b);
+            (rugged(&order) - rugged(&self.order)) as f64
+        }
+        fn swap(&mut self, a: usize, b: usize) {
+            self.order.swap(a, b);
+            self.best = self.best.max(rugged(&self.order));
+        }
+        fn order(&self) -> &[u32] {
+            &self.order
+        }
+        fn pointless(&self, place: usize) -> Range<usize> {
+            place..place + 1
+        }
+    }
+
+    #[test]
+    fn the_best_on_the_way_is_what_comes_back() {
+        let costs = Costs { proposal: 1.0, swap: 0.0 };
+        for seed in 0..20 {
+            let order: Vec<u32> = (0..7).collect();
+            let mut moves = Rugged { best: rugged(&order), order };
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let limits = Limits { work: 3000.0, clock: None };
+            let found = anneal(&mut moves, &mut rng, costs, limits);
+            assert!(found.complete && found.proposals > 1000);
+            assert_eq!(rugged(&found.order), moves.best);
+        }
     }
 }
