@@ -28,7 +28,8 @@ const CASES: [(&str, f64, Option<f64>); 7] = [
 fn scores() -> Vec<f32> {
     let mut stream = Xoshiro256PlusPlus::seed_from_u64(0);
     // Magnitudes of roughly normal weights: the sum of four uniform numbers.
-    let uniform = |stream: &mut Xoshiro256PlusPlus| stream.next_u32() as f32 / u32::MAX as f32 - 0.5;
+    let uniform =
+        |stream: &mut Xoshiro256PlusPlus| stream.next_u32() as f32 / u32::MAX as f32 - 0.5;
     (0..SIDE * SIDE).map(|_| (0..4).map(|_| uniform(&mut stream)).sum::<f32>().abs()).collect()
 }
 
