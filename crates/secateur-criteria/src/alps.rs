@@ -35,6 +35,9 @@ impl Default for Alps {
 
 /// Iterations between two looks at how much the support still changes.
 const LOOK: usize = 3;
+/// Iterations before which a support at rest ends nothing: that of a few weights also rests while the
+/// two copies are still far apart.
+const SETTLED: usize = 60;
 
 impl Criterion for Alps {
     fn name(&self) -> &str {
@@ -75,7 +78,7 @@ impl Criterion for Alps {
                 let changed = 2.0 * appeared as f64;
                 let kept = mask.count_kept() as f64;
                 rho *= match changed {
-                    0.0 => break,
+                    0.0 if iteration >= SETTLED => break,
                     many if many >= 0.1 * kept => 1.3,
                     some if some >= 0.005 * kept => 1.2,
                     _ => 1.1,
