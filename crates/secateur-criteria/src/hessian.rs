@@ -22,14 +22,20 @@ pub(crate) struct Hessian<'a> {
 }
 
 impl<'a> Hessian<'a> {
-    /// The Hessian of `layer`, λ being `damping` times the mean of the diagonal.
+    /// The Hessian of `layer`, λ being `damping` times the mean of the inputs' own diagonal, to which
+    /// dead inputs add nothing.
     pub fn new(layer: &Layer<'a>, damping: f64) -> Result<Self, CriterionError> {
         let gram = layer.gram()?;
         let scale = 2.0 / gram.tokens() as f64;
-        let mut hessian = Self { layer: *layer, scale, damp: 0.0 };
-        let size = gram.features();
-        let mean = (0..size).map(|j| hessian.get(j, j)).sum::<f64>() / size.max(1) as f64;
-        hessian.damp = damping * mean;
+        let mean = gram.squares().iter().sum::<f64>() * scale / gram.features().max(1) as f64;
+        Ok(Self { layer: *layer, scale, damp: damping * mean })
+    }
+
+    /// The same as SparseGPT is published: the ones of dead inputs count for λ.
+    pub fn of_sparsegpt(layer: &Layer<'a>, damping: f64) -> Result<Self, CriterionError> {
+        let mut hessian = Self::new(layer, damping)?;
+        let dead = (0..hessian.size()).filter(|&j| hessian.is_dead(j)).count();
+        hessian.damp += damping * dead as f64 / hessian.size().max(1) as f64;
         Ok(hessian)
     }
 

@@ -42,7 +42,7 @@ impl Criterion for SparseGpt {
     }
 
     fn score(&self, layer: &Layer<'_>) -> Result<Tensor, CriterionError> {
-        let hessian = Hessian::new(layer, self.damping)?;
+        let hessian = Hessian::of_sparsegpt(layer, self.damping)?;
         let factor = hessian.inverse_factor()?;
         by_place(
             layer,
@@ -59,7 +59,7 @@ impl Criterion for SparseGpt {
         amount: Sparsity,
     ) -> Result<Cut, CriterionError> {
         let (_, cols) = layer.matrix();
-        let hessian = Hessian::new(layer, self.damping)?;
+        let hessian = Hessian::of_sparsegpt(layer, self.damping)?;
         let mut weight = layer.values()?;
         for (index, w) in weight.iter_mut().enumerate() {
             if hessian.is_dead(index % cols) {
