@@ -183,10 +183,11 @@ fn mistakes_are_explained_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     checkpoint(folder.path());
     std::fs::write(folder.path().join("junk"), b"junk").unwrap();
+    save(folder.path(), "narrow", &[("fc1", numbers(&[64, 23], 5))]);
     let base = ["prune", "w.safetensors", "--out", "o", "--pattern", "2:4", "--criterion"];
     for (more, said) in [
         (&["wanda"][..], "--inputs needs activations [tokens, in]"),
-        (&["wanda", "--inputs", "g.safetensors", "--tensor", "fc1.weight"], "16, 24"),
+        (&["wanda", "--inputs", "narrow", "--tensor", "fc1.weight"], "[64, 23]"),
         (&["snip", "--tensor", "fc1.weight"], "--gradients needs gradients"),
         (
             &["snip", "--gradients", "x.safetensors", "--tensor", "fc1.weight"],
