@@ -98,6 +98,16 @@ pub enum CriterionError {
         /// The layer without a budget.
         layer: String,
     },
+    /// A setting that means nothing.
+    #[error("{setting} is {value}; it needs {needs}")]
+    Setting {
+        /// Whose, and which.
+        setting: &'static str,
+        /// What it was set to.
+        value: f64,
+        /// What it may be.
+        needs: &'static str,
+    },
     /// A criterion or allocation of a user's own has a reason of its own.
     #[error("{0}")]
     Other(String),

@@ -1,6 +1,6 @@
 //! How much of each layer goes? Whatever the weakest units of the whole network leave it.
 
-use super::{Allocation, Budgets, LayerScores};
+use super::{Allocation, Budgets, LayerScores, exact::Pool};
 use crate::CriterionError;
 use secateur_mask::{Pattern, Sparsity};
 
@@ -26,31 +26,32 @@ impl Allocation for Global {
         if pattern.fixed_sparsity().is_some() {
             return super::Uniform.allocate(layers, pattern, target);
         }
-        let units: Vec<Vec<f32>> = layers
-            .iter()
-            .map(|layer| Ok(pattern.unit_scores(layer.scores()?)))
-            .collect::<Result<_, CriterionError>>()?;
-        // Best first; the sort is stable, so equal scores stay in order of layer and index.
-        let mut ranked: Vec<(f32, usize)> = units
-            .iter()
-            .enumerate()
-            .flat_map(|(layer, scores)| scores.iter().map(move |&score| (score + 0.0, layer)))
-            .collect();
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-
-        let keep = ranked.len() - target.cut_of(ranked.len());
-        let mut kept = vec![0; layers.len()];
-        for (_, layer) in &ranked[..keep] {
-            kept[*layer] += 1;
-        }
-        let budget = |(index, layer): (usize, &LayerScores<'_>)| {
-            let total = units[index].len();
-            let sparsity = Sparsity::of_counts(total - kept[index], total)
-                .map_err(CriterionError::at(layer.name()))?;
-            Ok((layer.name().to_owned(), sparsity))
+        let units = |layer: &LayerScores<'_>| {
+            Ok(pattern.unit_scores(layer.scores()?).into_iter().map(f64::from).collect())
         };
-        layers.iter().enumerate().map(budget).collect()
+        let ranks = layers.iter().map(units).collect::<Result<Vec<_>, CriterionError>>()?;
+        highest(&Pool::new(layers, pattern, target)?, &ranks)
     }
+}
+
+/// Budgets with which the highest `ranks` of all layers stay, one rank per unit of each layer; among
+/// equals those of the earlier layer. No rank may be NaN.
+pub(super) fn highest(pool: &Pool<'_>, ranks: &[Vec<f64>]) -> Result<Budgets, CriterionError> {
+    // The lowest rank that stays, and how many stay of those that have it.
+    let mut all: Vec<f64> = ranks.concat();
+    let Some(last) = pool.kept().checked_sub(1) else {
+        return pool.of_kept(&vec![0; ranks.len()]);
+    };
+    let (above, &mut bar, _) = all.select_nth_unstable_by(last, |a, b| b.total_cmp(a));
+    let mut ties = pool.kept() - above.iter().filter(|&&rank| rank > bar).count();
+    let mut kept = Vec::with_capacity(ranks.len());
+    for ranks in ranks {
+        let above = ranks.iter().filter(|&&rank| rank > bar).count();
+        let tied = ranks.iter().filter(|&&rank| rank == bar).count().min(ties);
+        ties -= tied;
+        kept.push(above + tied);
+    }
+    pool.of_kept(&kept)
 }
 
 #[cfg(test)]
@@ -77,6 +78,16 @@ mod tests {
     #[test]
     fn ties_favour_the_earlier_layer() {
         assert_eq!(cuts(&[1., 1.], &[1., 1.], Pattern::Unstructured, 0.5), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn nothing_everything_and_both_zeros() {
+        let unstructured = |a: &[f32], b: &[f32], target| cuts(a, b, Pattern::Unstructured, target);
+        assert_eq!(unstructured(&[1., 2.], &[3., 4.], 0.0), [0.0, 0.0]);
+        assert_eq!(unstructured(&[1., 2.], &[3., 4.], 1.0), [1.0, 1.0]);
+        assert_eq!(unstructured(&[-0., -0.], &[0., 0.], 0.5), [0.0, 1.0]);
+        assert_eq!(unstructured(&[f32::NEG_INFINITY, 1.], &[0., 0.], 0.25), [0.5, 0.0]);
+        assert_eq!(unstructured(&[], &[1., 2.], 0.5), [0.0, 0.5]);
     }
 
     #[test]

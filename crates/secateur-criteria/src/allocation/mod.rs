@@ -1,9 +1,24 @@
 //! *How much* of each layer goes? A target for the network becomes a budget per layer.
+//!
+//! | allocation | a layer keeps more, the | looks at |
+//! | --- | --- | --- |
+//! | [`Uniform`] | (all the same) | nothing |
+//! | [`Global`] | higher its scores are among all scores | scores |
+//! | [`Lamp`] | higher its scores are, each against the rest of its layer | scores |
+//! | [`Owl`] | more outliers its scores have | scores |
+//! | [`Erk`] | smaller it is | shapes |
 
+mod erk;
+mod exact;
 mod global;
+mod lamp;
+mod owl;
 mod uniform;
 
+pub use erk::Erk;
 pub use global::Global;
+pub use lamp::Lamp;
+pub use owl::Owl;
 pub use uniform::Uniform;
 
 use crate::CriterionError;
