@@ -1,6 +1,6 @@
 //! What can go wrong while weights are scored and budgets are shared out.
 
-use secateur_mask::MaskError;
+use secateur_mask::{MaskError, Pattern, Sparsity};
 
 /// Errors of criteria and allocations.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,44 @@ pub enum CriterionError {
         value: f64,
         /// What it may be.
         needs: &'static str,
+    },
+    /// A quality that cannot be compared.
+    #[error(
+        "layer {layer}, cut to sparsity {sparsity}: the quality is {quality}; measure a finite \
+         number that is higher for the better, such as an accuracy or a negated loss"
+    )]
+    Quality {
+        /// The layer that was cut.
+        layer: String,
+        /// How far.
+        sparsity: Sparsity,
+        /// What was measured.
+        quality: f64,
+    },
+    /// A layer is to be pruned by a sensitivity scan that does not know it.
+    #[error("layer {layer} was not scanned; give it to Sensitivity::scan with the others")]
+    NotScanned {
+        /// The layer.
+        layer: String,
+    },
+    /// A sensitivity scan of one pattern is used for another.
+    #[error("the sensitivity of {scanned} says nothing of {asked}; scan with {asked}")]
+    ScannedPattern {
+        /// The pattern that was scanned.
+        scanned: Pattern,
+        /// The pattern to be cut.
+        asked: Pattern,
+    },
+    /// The target lies beyond the last points of a sensitivity scan.
+    #[error(
+        "the scan ends at a sparsity of {reached} of the network, and {target} was asked for; \
+         scan higher sparsities"
+    )]
+    ScanTooShort {
+        /// The sparsity at which every layer is cut to its last point.
+        reached: Sparsity,
+        /// What was asked for.
+        target: Sparsity,
     },
     /// A criterion or allocation of a user's own has a reason of its own.
     #[error("{0}")]

@@ -57,7 +57,9 @@ pub mod synflow;
 mod taylor;
 mod wanda;
 
-pub use allocation::{Allocation, Budgets, Erk, Global, Lamp, LayerScores, Owl, Uniform};
+pub use allocation::{
+    Allocation, Budgets, Erk, Global, Lamp, LayerScores, Owl, Sensitivity, Uniform,
+};
 pub use alps::Alps;
 pub use criterion::{Criterion, Cut};
 pub use error::CriterionError;

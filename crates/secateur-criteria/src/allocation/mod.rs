@@ -7,18 +7,22 @@
 //! | [`Lamp`] | higher its scores are, each against the rest of its layer | scores |
 //! | [`Owl`] | more outliers its scores have | scores |
 //! | [`Erk`] | smaller it is | shapes |
+//! | [`Sensitivity`] | more the network's quality suffers from cutting it | measurements |
 
+mod balance;
 mod erk;
 mod exact;
 mod global;
 mod lamp;
 mod owl;
+mod sensitivity;
 mod uniform;
 
 pub use erk::Erk;
 pub use global::Global;
 pub use lamp::Lamp;
 pub use owl::Owl;
+pub use sensitivity::Sensitivity;
 pub use uniform::Uniform;
 
 use crate::CriterionError;
