@@ -11,6 +11,8 @@ mod extending;
 mod permute;
 /// Train, prune, retrain, pack, save, load: the numbers stay the same and so do the bytes.
 mod pipeline;
+/// What each layer bears, measured one at a time.
+mod sensitivity;
 /// The best epoch is kept, patience ends a routine, the test set decides nothing.
 mod training;
 /// Cut weights stay exactly zero while real training goes on around them.

@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 use secateur::criteria::{
-    Allocation, Alps, Criterion, Global, Grasp, Magnitude, MagnitudeL2, Movement, Obs, Random, Ria,
-    Snip, SparseGpt, SynFlow, Taylor, Uniform, Wanda,
+    Allocation, Alps, Criterion, Erk, Global, Grasp, Lamp, Magnitude, MagnitudeL2, Movement, Obs,
+    Owl, Random, Ria, Snip, SparseGpt, SynFlow, Taylor, Uniform, Wanda,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,12 @@ pub enum AllocationName {
     Uniform,
     /// Whatever the weakest weights of all layers leave it
     Global,
+    /// More of large layers, by their sides (Erdős–Rényi kernel, Evci 2020)
+    Erk,
+    /// Global, each score relative to what its layer would have left (Lee 2021)
+    Lamp,
+    /// Less of layers with many outlying scores (Yin 2023)
+    Owl,
 }
 
 impl AllocationName {
@@ -81,6 +87,9 @@ impl AllocationName {
         match self {
             Self::Uniform => Box::new(Uniform),
             Self::Global => Box::new(Global),
+            Self::Erk => Box::new(Erk),
+            Self::Lamp => Box::new(Lamp),
+            Self::Owl => Box::new(Owl::default()),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod optim;
 mod outcome;
 mod run;
 mod schedule;
+mod sensitivity;
 mod training;
 
 pub use calibrate::calibrate;
@@ -32,4 +33,5 @@ pub use optim::{AdamW, Optimizer, Sgd};
 pub use outcome::{Outcome, Proof};
 pub use run::Run;
 pub use schedule::{Iterative, OneShot, Schedule};
+pub use sensitivity::sensitivity;
 pub use training::{Decay, OptimizerKind, Training};
