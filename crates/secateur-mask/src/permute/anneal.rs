@@ -11,7 +11,7 @@ use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::Rng};
 use std::{ops::Range, time::Instant};
 
 /// Where annealing starts, in median `|gain|`s.
-const HOT: f64 = 0.23;
+const HOT: f64 = 0.22;
 /// Where it ends; then comes the quench.
 const COLD: f64 = 0.12;
 /// The share of the work after which the temperature drops to zero.

@@ -8,14 +8,14 @@ use super::lanes::{Lane, STEP, UNROLLED};
 use crate::NOfM;
 
 /// The share of a budget that is planned; the rest is for machines slower than the nominal one.
-const PLANNED: f64 = 0.85;
+const PLANNED: f64 = 0.95;
 /// Of the planned work, the share that is left for the last climb.
 pub(super) const CLIMB: f64 = 0.04;
 /// No search looks at more than so many swaps for each pair of channels.
 const PER_PAIR: f64 = 100_000.0;
 
 /// Swaps to look at for each pair of channels before it is better to start afresh.
-const ROUND: f64 = 4_500.0;
+const ROUND: f64 = 2_500.0;
 
 /// What things cost, in nominal nanoseconds.
 #[derive(Clone, Copy)]
