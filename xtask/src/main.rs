@@ -1,6 +1,7 @@
 //! `cargo xtask`: the command line of secateur, one file per command.
 #![forbid(unsafe_code)]
 
+mod chain;
 mod data;
 mod measure;
 mod methods;
