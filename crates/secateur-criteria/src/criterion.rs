@@ -42,6 +42,13 @@ pub trait Criterion: Debug + Send + Sync {
         Ok(Cut { mask, weight: None })
     }
 
+    /// What the survivors should be once the last of several [`Self::steps`] has fixed the mask;
+    /// `None`, the default, leaves them as they are. `layer` holds the weight before pruning.
+    fn finish(&self, layer: &Layer<'_>, mask: &Mask) -> Result<Option<Tensor>, CriterionError> {
+        let _ = (layer, mask);
+        Ok(None)
+    }
+
     /// The scores as numbers that a selection can rank: shape checked, NaN refused, and what an
     /// earlier pruning cut ranked below everything else, so that it stays cut.
     fn checked_scores(&self, layer: &Layer<'_>) -> Result<Scores<'static>, CriterionError> {
@@ -90,6 +97,9 @@ impl<C: Criterion + ?Sized> Criterion for Box<C> {
     ) -> Result<Cut, CriterionError> {
         (**self).prune(layer, pattern, amount)
     }
+    fn finish(&self, layer: &Layer<'_>, mask: &Mask) -> Result<Option<Tensor>, CriterionError> {
+        (**self).finish(layer, mask)
+    }
 }
 
 /// Errors unless `mask` has the shape of the layer's weight.
@@ -108,6 +118,21 @@ pub struct Cut {
     pub mask: Mask,
     /// The survivors' new values, where the method repairs them; cut entries are ignored.
     pub weight: Option<Tensor>,
+}
+
+impl Cut {
+    /// The pruned weight: the survivors, repaired where the method repairs them and as in `before`
+    /// where it does not, and `+0.0` for what is cut. Errors when `before` has another shape.
+    pub fn apply(&self, before: &Tensor) -> Result<Tensor, CriterionError> {
+        let weight = self.weight.as_ref().unwrap_or(before);
+        if self.mask.shape() != weight.dims() {
+            let (left, right) = (self.mask.shape().to_vec(), weight.dims().to_vec());
+            return Err(CriterionError::at("of the cut")(MaskError::ShapeMismatch { left, right }));
+        }
+        let kept: Vec<u8> = self.mask.iter().map(u8::from).collect();
+        let kept = Tensor::from_vec(kept, weight.shape(), weight.device())?;
+        Ok(kept.where_cond(weight, &weight.zeros_like()?)?)
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,17 @@ pub enum CriterionError {
     /// NaN or an infinity in what data gave.
     #[error("the {0} hold NaN or infinity; look for the layer that diverged")]
     NotFinite(&'static str),
+    /// A weight that is no number, or that a repair has made none.
+    #[error(
+        "layer {layer}: the weight at flat index {index} is NaN, infinite or beyond its dtype; look for \
+         what diverged, or leave the layer out"
+    )]
+    WeightNotFinite {
+        /// The layer.
+        layer: String,
+        /// Row-major position of the weight.
+        index: usize,
+    },
     /// A matrix that should be positive definite is not.
     #[error(
         "layer {layer}: the damped Gram matrix is not positive definite; show it more tokens, or \

@@ -57,15 +57,35 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// The weight's values, row-major, in f64.
+    /// The weight's values, row-major, in f64. Errors on NaN and infinities.
     pub fn values(&self) -> Result<Vec<f64>, CriterionError> {
-        Ok(self.weight.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+        let values = self.weight.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+        self.finite(&values, |value: f64| value.is_finite())?;
+        Ok(values)
     }
 
-    /// A tensor of the weight's shape, dtype and device from `values`, row-major.
+    /// A tensor of the weight's shape, dtype and device from `values`, row-major. Errors on what is
+    /// not finite in that dtype.
     pub fn tensor(&self, values: Vec<f64>) -> Result<Tensor, CriterionError> {
         let tensor = Tensor::from_vec(values, self.weight.shape(), self.weight.device())?;
-        Ok(tensor.to_dtype(self.weight.dtype())?)
+        let tensor = tensor.to_dtype(self.weight.dtype())?;
+        self.check_finite(&tensor)?;
+        Ok(tensor)
+    }
+
+    /// Errors unless all of `weight`, which has this layer's name, is finite.
+    pub(crate) fn check_finite(&self, weight: &Tensor) -> Result<(), CriterionError> {
+        let values = weight.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        self.finite(&values, |value: f32| value.is_finite())
+    }
+
+    fn finite<T: Copy>(&self, values: &[T], is: impl Fn(T) -> bool) -> Result<(), CriterionError> {
+        match values.iter().position(|value| !is(*value)) {
+            None => Ok(()),
+            Some(index) => {
+                Err(CriterionError::WeightNotFinite { layer: self.name.to_owned(), index })
+            }
+        }
     }
 
     /// The gradient of the loss, of the weight's shape. Refused when it was not observed.

@@ -5,7 +5,7 @@ use crate::{
     criterion::check_shape,
 };
 use candle_core::Tensor;
-use secateur_mask::{Mask, Pattern, Sparsity};
+use secateur_mask::{Mask, Pattern, Scores, Sparsity};
 use std::collections::BTreeMap;
 
 /// Prunes a network's `layers` to `target`: one [`Cut`] per layer, by name.
@@ -42,24 +42,36 @@ pub fn prune(
     if let Some(twice) = sorted.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
         return Err(CriterionError::SameName(twice[0].name().to_owned()));
     }
+    for layer in &sorted {
+        layer.check_finite(layer.weight())?;
+    }
     let scored: Vec<LayerScores<'_>> = sorted
         .iter()
         .map(|layer| {
-            LayerScores::new(layer.name(), layer.weight().dims(), || {
-                criterion.checked_scores(layer)
+            let dims = layer.weight().dims();
+            // There is nothing to observe of a weight without entries, nor to score.
+            LayerScores::new(layer.name(), dims, move || match layer.weight().elem_count() {
+                0 => Scores::new(Vec::new(), dims).map_err(CriterionError::at(layer.name())),
+                _ => criterion.checked_scores(layer),
             })
         })
         .collect();
     let budgets = allocation.allocate(&scored, pattern, target)?;
 
     let mut cuts = BTreeMap::new();
-    for layer in sorted {
+    for layer in &sorted {
         let name = layer.name();
         let amount = *budgets.get(name).ok_or_else(|| CriterionError::NoBudget {
             allocation: allocation.name().to_owned(),
             layer: name.to_owned(),
         })?;
-        let cut = criterion.prune(layer, pattern, amount)?;
+        let cut = match layer.weight().elem_count() {
+            0 => {
+                let mask = Mask::empty(layer.weight().dims()).map_err(CriterionError::at(name))?;
+                Cut { mask, weight: None }
+            }
+            _ => criterion.prune(layer, pattern, amount)?,
+        };
         check_shape(layer, &cut.mask)?;
         cut.mask.verify(&pattern).map_err(CriterionError::at(name))?;
         cuts.insert(name.to_owned(), cut);
@@ -71,10 +83,11 @@ pub fn prune(
 /// `observe` collects with the weights that the step before left.
 ///
 /// Step k of n cuts to the sparsity whose density is `density^(k/n)` (Tanaka et al. 2020, section
-/// 6). A pattern that fixes its own sparsity is cut in one step. `observe` is given the weights, cut
-/// ones zero, by name; it returns statistics for each name it can.
+/// 6), by score; [`Criterion::finish`] ends it. A pattern that fixes its own sparsity is cut in one
+/// step. `observe` is given the weights, cut ones zero, by name; it returns statistics for each name
+/// it can.
 pub fn prune_in_steps<E: From<CriterionError>>(
-    weights: &BTreeMap<String, Tensor>,
+    before: &BTreeMap<String, Tensor>,
     masks: &BTreeMap<String, Mask>,
     criterion: &dyn Criterion,
     (pattern, target): (Pattern, Sparsity),
@@ -82,46 +95,57 @@ pub fn prune_in_steps<E: From<CriterionError>>(
     mut observe: impl FnMut(&BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Statistics>, E>,
 ) -> Result<BTreeMap<String, Cut>, E> {
     let steps = if pattern.fixed_sparsity().is_some() { 1 } else { criterion.steps().max(1) };
-    let (mut weights, mut masks) = (weights.clone(), masks.clone());
-    let mut repaired = BTreeMap::new();
+    if steps == 1 {
+        let statistics = observe(before)?;
+        let layers = layers(before, masks, &statistics);
+        return Ok(prune(&layers, criterion, pattern, allocation, target)?);
+    }
+    let (mut weights, mut masks) = (before.clone(), masks.clone());
     for step in 1..=steps {
-        let statistics = observe(&weights)?;
-        let layers: Vec<Layer<'_>> = weights
-            .iter()
-            .map(|(name, weight)| {
-                let layer = Layer::new(name, weight).with_mask(masks.get(name));
-                layer.with_statistics(statistics.get(name))
-            })
-            .collect();
+        let density = target.density().powf(step as f64 / steps as f64);
         let amount = match step == steps {
             true => target,
-            false => {
-                let density = target.density().powf(step as f64 / steps as f64);
-                Sparsity::new(1.0 - density).map_err(CriterionError::at("the whole network"))?
-            }
+            false => Sparsity::new(1.0 - density).map_err(CriterionError::at("of the network"))?,
         };
-        let cuts = prune(&layers, criterion, pattern, allocation, amount)?;
-        for (name, cut) in cuts {
-            let weight = cut.weight.as_ref().unwrap_or(&weights[&name]);
-            weights.insert(name.clone(), cut_weight(&name, weight, &cut.mask)?);
-            if cut.weight.is_some() {
-                repaired.insert(name.clone(), weights[&name].clone());
+        let statistics = observe(&weights)?;
+        let layers = layers(&weights, &masks, &statistics);
+        let mut cuts = prune(&layers, &ByScore(criterion), pattern, allocation, amount)?;
+        if step == steps {
+            for (name, cut) in &mut cuts {
+                let layer = Layer::new(name, &before[name]).with_statistics(statistics.get(name));
+                cut.weight = criterion.finish(&layer, &cut.mask)?;
             }
+            return Ok(cuts);
+        }
+        for (name, cut) in cuts {
+            weights.insert(name.clone(), cut.apply(&before[&name])?);
             masks.insert(name, cut.mask);
         }
     }
-    let cut = |name: String| {
-        let weight = repaired.remove(&name);
-        masks.remove(&name).map(|mask| (name, Cut { mask, weight }))
-    };
-    Ok(weights.into_keys().filter_map(cut).collect())
+    Ok(BTreeMap::new())
 }
 
-/// The weight with what `mask` cuts set to `+0.0`.
-fn cut_weight(name: &str, weight: &Tensor, mask: &Mask) -> Result<Tensor, CriterionError> {
-    let kept: Vec<u8> = mask.iter().map(u8::from).collect();
-    let kept = Tensor::from_vec(kept, weight.shape(), weight.device())?;
-    kept.where_cond(weight, &weight.zeros_like()?).map_err(|error| {
-        CriterionError::Other(format!("layer {name}: its mask does not fit ({error})"))
-    })
+fn layers<'a>(
+    weights: &'a BTreeMap<String, Tensor>,
+    masks: &'a BTreeMap<String, Mask>,
+    statistics: &'a BTreeMap<String, Statistics>,
+) -> Vec<Layer<'a>> {
+    let layer = |(name, weight): (&'a String, &'a Tensor)| {
+        let layer = Layer::new(name, weight).with_mask(masks.get(name));
+        layer.with_statistics(statistics.get(name))
+    };
+    weights.iter().map(layer).collect()
+}
+
+/// A criterion that only chooses: steps on the way repair nothing.
+#[derive(Debug)]
+struct ByScore<'a>(&'a dyn Criterion);
+
+impl Criterion for ByScore<'_> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn score(&self, layer: &Layer<'_>) -> Result<Tensor, CriterionError> {
+        self.0.score(layer)
+    }
 }

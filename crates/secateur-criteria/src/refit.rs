@@ -63,8 +63,12 @@ impl<C: Criterion> Criterion for Refit<C> {
         amount: Sparsity,
     ) -> Result<Cut, CriterionError> {
         let Cut { mask, .. } = self.criterion.prune(layer, pattern, amount)?;
-        let weight = refit(layer, &mask, self.damping)?;
-        Ok(Cut { mask, weight: Some(weight) })
+        let weight = self.finish(layer, &mask)?;
+        Ok(Cut { mask, weight })
+    }
+
+    fn finish(&self, layer: &Layer<'_>, mask: &Mask) -> Result<Option<Tensor>, CriterionError> {
+        refit(layer, mask, self.damping).map(Some)
     }
 }
 

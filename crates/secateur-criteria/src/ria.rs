@@ -28,7 +28,7 @@ impl Criterion for Ria {
             row_sums[index / cols] += w.abs();
             column_sums[index % cols] += w.abs();
         }
-        let share = |w: f64, sum: f64| if sum > 0.0 { w.abs() / sum } else { 0.0 };
+        let share = |w: f64, sum: f64| if sum == 0.0 { 0.0 } else { w.abs() / sum };
         by_place(layer, |w, row, col| {
             (share(w, row_sums[row]) + share(w, column_sums[col])) * norms[col].sqrt()
         })

@@ -43,9 +43,15 @@ impl Criterion for SynFlow {
 /// one before, in f64 and scaled by a common factor.
 ///
 /// Biases and positive activations in between (ReLU) change nothing: the flow is that of `|θ|` and
-/// an input of ones. Each layer's magnitudes are divided by their largest column sum, which keeps R
+/// an input of ones. Each layer's magnitudes are divided by their largest row sum, which keeps R
 /// from overflowing and multiplies all scores `∂R/∂|θ| · |θ|` by the same number.
 pub fn chain_flow(weights: &[&Tensor]) -> Result<Vec<Tensor>, CriterionError> {
+    if let Some(other) = weights.iter().find(|weight| weight.rank() != 2) {
+        return Err(CriterionError::Other(format!(
+            "synflow needs a chain of matrices [out, in]; {:?} is none",
+            other.dims()
+        )));
+    }
     for (before, after) in weights.iter().zip(weights.iter().skip(1)) {
         if !matches!((before.dims(), after.dims()), (&[out, _], &[_, inputs]) if out == inputs) {
             let (found, expected) = (before.dims(), after.dims());

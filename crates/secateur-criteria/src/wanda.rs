@@ -6,7 +6,8 @@ use secateur_mask::{Pattern, Sparsity};
 
 /// Score `|W_ij| · ‖X_j‖₂`, the norm over all calibration tokens.
 ///
-/// Weights compete within an output row: an unstructured share is cut from each row alike.
+/// Weights compete within an output row: an unstructured share is cut from each row alike, and counts
+/// are rounded there. So an allocation's total is met to half a weight per row, not exactly.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanda;
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use secateur_mask::{Axis, Mask, Pattern, Scores, Sparsity};
 
 fn patterns() -> impl Strategy<Value = Pattern> {
-    let n_of_m = || (1_usize..20).prop_flat_map(|m| (1..=m).prop_map(move |n| (n, m + 1)));
+    let n_of_m = || (1_usize..64).prop_flat_map(|m| (1..=m).prop_map(move |n| (n, m + 1)));
     prop_oneof![
         Just("unstructured".to_owned()),
         Just("unstructured-row".to_owned()),
@@ -15,7 +15,7 @@ fn patterns() -> impl Strategy<Value = Pattern> {
         Just("transposable-2:4".to_owned()),
         n_of_m().prop_map(|(n, m)| format!("{n}:{m}")),
         n_of_m().prop_map(|(n, m)| format!("output-{n}:{m}")),
-        (1_usize..9, 1_usize..4, 4_usize..20).prop_map(|(v, n, m)| format!("{v}:{n}:{m}")),
+        (1_usize..9, 1_usize..4, 4_usize..65).prop_map(|(v, n, m)| format!("{v}:{n}:{m}")),
         (1_usize..5, 1_usize..5).prop_map(|(r, c)| format!("block{r}x{c}")),
     ]
     .prop_map(|name| name.parse().expect("a valid name"))
@@ -141,6 +141,16 @@ proptest! {
             prop_assert_eq!(mask.verify(&pattern).is_ok(), holds(pattern, &bits, &shape), "bit {}", index);
             bits[index] = !bits[index];
         }
+    }
+
+    /// What was cut before is given −∞: as much again cuts nothing more and nothing else.
+    #[test]
+    fn what_was_cut_stays_cut((values, shape) in scores(), pattern in patterns(), share in 0.0..=1.0) {
+        let values: Vec<f32> = values.iter().map(|value| value + 4.0).collect();
+        let mask = select(pattern, &values, &shape, share);
+        let again: Vec<f32> = values.iter().zip(mask.iter())
+            .map(|(value, kept)| if kept { *value } else { f32::NEG_INFINITY }).collect();
+        prop_assert_eq!(select(pattern, &again, &shape, share), mask);
     }
 
     #[test]

@@ -49,9 +49,7 @@ pub fn sensitivity<N: Network>(
         .collect();
     let quality = |name: &str, cut: &Cut| -> Result<f64, TrainError> {
         let (var, weight) = &weights[name];
-        let mut values = cut.weight.as_ref().unwrap_or(weight).flatten_all()?.to_vec1::<f32>()?;
-        cut.mask.apply(&mut values)?;
-        var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+        var.set(&cut.apply(weight)?)?;
         let judged = evaluate(network, &split.validation);
         var.set(weight)?;
         Ok(judged?.accuracy)

@@ -105,10 +105,8 @@ fn pruned(
     let cuts = prune_in_steps(&dense, &BTreeMap::new(), criterion, asked, allocation, observe)?;
     let mut sparse = BTreeMap::new();
     for (name, cut) in cuts {
-        let mut values =
-            cut.weight.as_ref().unwrap_or(&dense[&name]).flatten_all()?.to_vec1::<f32>()?;
-        cut.mask.apply(&mut values)?;
-        sparse.insert(name, Tensor::from_vec(values, cut.mask.shape(), &Device::Cpu)?);
+        let weight = cut.apply(&dense[&name])?;
+        sparse.insert(name, weight);
     }
     set(network, &sparse)?;
     let error = 100.0 * evaluate(network, &split.test)?.error();

@@ -90,23 +90,30 @@ impl Pattern {
         if cols == 0 {
             return Vec::new();
         }
-        let across = cols.div_ceil(unit.cols());
-        let mut sums = vec![(0.0_f64, 0_u32); rows.div_ceil(unit.rows()) * across];
-        for (row, scores) in scores.values().chunks_exact(cols).enumerate() {
-            let sums = &mut sums[row / unit.rows() * across..][..across];
-            for (sum, scores) in sums.iter_mut().zip(scores.chunks(unit.cols())) {
-                sum.0 += scores.iter().map(|&score| f64::from(score)).sum::<f64>();
-                sum.1 += scores.len() as u32;
+        let (height, across) = (unit.rows(), cols.div_ceil(unit.cols()));
+        let mut units = Vec::with_capacity(rows.div_ceil(height) * across);
+        for band in scores.values().chunks(height.saturating_mul(cols)) {
+            for left in (0..cols).step_by(unit.cols()) {
+                let right = left.saturating_add(unit.cols()).min(cols);
+                let entries = band.chunks_exact(cols).flat_map(|row| &row[left..right]).copied();
+                let size = band.len() / cols * (right - left);
+                units.push((sum(entries) / size as f64) as f32);
             }
         }
-        sums.into_iter().map(mean).collect()
+        units
     }
 }
 
-/// Infinities of both signs in one unit would make a NaN: such a unit ranks last.
-fn mean((sum, size): (f64, u32)) -> f32 {
-    let mean = (sum / f64::from(size)) as f32;
-    if mean.is_nan() { f32::NEG_INFINITY } else { mean }
+/// The sum of the scores of entries that are judged together.
+///
+/// An entry at −∞ was cut by an earlier pruning and is worth nothing; where all are, the sum is −∞.
+fn sum(scores: impl Iterator<Item = f32>) -> f64 {
+    let (mut sum, mut any) = (0.0, false);
+    for score in scores.filter(|score| *score > f32::NEG_INFINITY) {
+        sum += f64::from(score);
+        any = true;
+    }
+    if any { sum } else { f64::NEG_INFINITY }
 }
 
 /// Keeps whole the units whose bit is set in `kept`.

@@ -1,6 +1,6 @@
 //! Which columns does a block of V rows share? Those whose scores sum highest (Castro et al. 2023).
 
-use super::{groups::highest, unique_key};
+use super::{groups::highest, sum, unique_key};
 use crate::{VNOfM, bands::Band};
 
 /// In every block of V × M keeps four columns, by the sum of their scores, and in every row the N
@@ -11,13 +11,8 @@ pub(super) fn keep(band: &mut Band<'_>, scores: &[f32], p: VNOfM) {
         let bottom = top.saturating_add(p.v()).min(rows);
         for left in (0..cols).step_by(p.m()) {
             let right = (left + p.m()).min(cols);
-            let sum = |col| {
-                let column = (top..bottom).map(|row| f64::from(scores[row * cols + col]));
-                let sum = column.sum::<f64>() as f32;
-                // Infinities of both signs in one column would make a NaN: it ranks last.
-                if sum.is_nan() { f32::NEG_INFINITY } else { sum }
-            };
-            let sums = (left..right).map(|col| unique_key(sum(col), col - left));
+            let column = |col| sum((top..bottom).map(move |row| scores[row * cols + col]));
+            let sums = (left..right).map(|col| unique_key(column(col) as f32, col - left));
             let (mut shared, mut count) = ([0; VNOfM::COLUMNS], 0);
             highest(sums, VNOfM::COLUMNS, |place| {
                 shared[count] = left + place;

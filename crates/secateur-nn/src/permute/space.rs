@@ -170,7 +170,5 @@ impl fmt::Display for Space {
 
 /// Whether `order` names each of `0..len` once.
 fn is_permutation(order: &[usize], len: usize) -> bool {
-    let mut seen = vec![false; len];
-    order.len() == len
-        && order.iter().all(|&old| old < len && !std::mem::replace(&mut seen[old], true))
+    order.len() == len && secateur_mask::permute::check(order).is_ok()
 }
