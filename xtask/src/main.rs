@@ -54,8 +54,24 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::tell(&format!("error: {error:#}"));
+            progress::tell(&format!("error: {}", explain(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, each said once: many of our errors quote their cause already, and
+/// candle's end in a backtrace that is no user's business.
+fn explain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.split("\n   0: ").next().unwrap_or_default().trim_end();
+        if said.is_empty() {
+            said = text.to_owned();
+        } else if !said.contains(text) {
+            said = format!("{said}: {text}");
+        }
+    }
+    said
 }

@@ -1,7 +1,7 @@
 //! What was observed of a bare layer? Activations and gradients from files, by the weight's name.
 
 use crate::weights::Weights;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 use secateur::criteria::{Fisher, Gram, InputNorms, Movement, Needs, Statistics};
 use std::path::Path;
@@ -30,18 +30,20 @@ impl Observations {
         weight: &Tensor,
         needs: Needs,
     ) -> Result<()> {
-        let features = weight.elem_count() / weight.dims()[0].max(1);
+        if weight.elem_count() == 0 {
+            return Ok(());
+        }
         if needs.inputs()
-            && let Some(inputs) = self.inputs(name)?
+            && let Some(inputs) = self.inputs(name, weight)?
         {
-            let said = || format!("the activations of {name}");
+            let features = inputs.dims()[1];
             if needs.gram {
                 let mut gram = Gram::new(features);
-                gram.update(&inputs).with_context(said)?;
+                gram.update(&inputs)?;
                 statistics.gram = Some(gram);
             } else {
                 let mut norms = InputNorms::new(features);
-                norms.update(&inputs).with_context(said)?;
+                norms.update(&inputs)?;
                 statistics.input_norms = Some(norms);
             }
         }
@@ -86,13 +88,14 @@ impl Observations {
         before: &Tensor,
         after: &Tensor,
     ) -> Result<Option<(u64, f64)>> {
-        let Some(inputs) = self.inputs(name)? else { return Ok(None) };
+        if before.elem_count() == 0 {
+            return Ok(None);
+        }
+        let Some(inputs) = self.inputs(name, before)? else { return Ok(None) };
         let matrix = |weight: &Tensor| weight.flatten_from(1)?.to_dtype(DType::F32);
         let (before, after) = (matrix(before)?, matrix(after)?);
         let difference = (&before - after)?;
-        let features = before.dims()[1];
-        let tokens = inputs.elem_count() / features.max(1);
-        let inputs = inputs.to_dtype(DType::F32)?.reshape((tokens, features))?;
+        let tokens = inputs.dims()[0];
         let (mut error, mut whole) = (0.0, 0.0);
         for start in (0..tokens).step_by(CHUNK) {
             let x = inputs.narrow(0, start, CHUNK.min(tokens - start))?;
@@ -106,9 +109,31 @@ impl Observations {
         Ok(Some((tokens as u64, if error == 0.0 { 0.0 } else { error / whole })))
     }
 
-    /// The activations of the layer `name`.
-    fn inputs(&self, name: &str) -> Result<Option<Tensor>> {
-        self.inputs.as_ref().map_or(Ok(None), |file| find(file, name))
+    /// The activations of the layer `name`, `[tokens, in]` in f32, whatever leading sides they have in
+    /// the file. Refused, by name, when they do not fit the layer or are no numbers.
+    fn inputs(&self, name: &str, weight: &Tensor) -> Result<Option<Tensor>> {
+        let Some(file) = &self.inputs else { return Ok(None) };
+        let Some(inputs) = find(file, name)? else { return Ok(None) };
+        let features: usize = weight.dims()[1..].iter().product();
+        let shape = inputs.dims().to_vec();
+        ensure!(
+            shape.last() == Some(&features),
+            "the activations of {name} have shape {shape:?}, it needs [tokens, {features}]"
+        );
+        let inputs = inputs.to_dtype(DType::F32)?.reshape(((), features))?;
+        ensure!(inputs.dims()[0] > 0, "the activations of {name} hold no token");
+        let finite = inputs.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_finite());
+        ensure!(finite, "the activations of {name} hold NaN or infinity");
+        Ok(Some(inputs))
+    }
+
+    /// Names in the files that belong to none of the layers `names`.
+    pub fn unused(&self, names: &[String]) -> Vec<String> {
+        let files = [&self.inputs, &self.gradients].into_iter().flatten();
+        let belongs = |held: &String| {
+            names.iter().any(|name| name == held || name.strip_suffix(".weight") == Some(held))
+        };
+        files.flat_map(Weights::names).filter(|held| !belongs(held)).collect()
     }
 
     /// The gradients of the layer `name`, `[n, shape of the weight]`.
@@ -133,9 +158,5 @@ fn find(file: &Weights, name: &str) -> Result<Option<Tensor>> {
     if let Some(tensor) = file.tensor(name)? {
         return Ok(Some(tensor));
     }
-    let Some(short) = name.strip_suffix(".weight") else { return Ok(None) };
-    match file.tensor(short)? {
-        Some(tensor) if tensor.rank() == 0 => bail!("{short} is a single number, no activations"),
-        other => Ok(other),
-    }
+    name.strip_suffix(".weight").map_or(Ok(None), |short| file.tensor(short))
 }

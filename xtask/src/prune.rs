@@ -19,7 +19,11 @@ use secateur::{
     storage::Format,
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 use tracing_indicatif::span_ext::IndicatifSpanExt;
 
 const HELP: &str = "\
@@ -54,7 +58,8 @@ pub struct Args {
     /// [default: every float tensor of two or more sides]
     #[arg(long, value_name = "GLOB")]
     tensor: Vec<String>,
-    /// Activations [tokens, in] of each layer, under the weight's name, with or without .weight
+    /// Activations [tokens, in] of each layer (for convolutions the unfolded patches [tokens, in*kh*kw];
+    /// more leading sides are fine), under the weight's name, with or without .weight
     #[arg(long, value_name = "X")]
     inputs: Option<PathBuf>,
     /// Gradients of each weight, of its shape, or several stacked in front, under its name
@@ -123,6 +128,20 @@ pub fn run(args: Args) -> Result<()> {
     let criterion: Box<dyn Criterion> =
         if args.refit { Box::new(Refit::new(criterion)) } else { criterion };
     let allocation = args.allocation.allocation();
+    // Whatever can be refused is refused before the work is done.
+    if args.packed {
+        weights.check_packable()?;
+    }
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    ensure!(
+        folder.is_none_or(Path::is_dir) && !args.out.is_dir(),
+        "--out {} is no file in an existing folder",
+        args.out.display()
+    );
+    let unused = observations.unused(&chosen);
+    if !unused.is_empty() {
+        progress::tell(&format!("of --inputs and --gradients not used: {}", unused.join(", ")));
+    }
 
     // A uniform share needs one layer at a time; then no more is held in memory than one needs.
     let together = args.allocation != AllocationName::Uniform || criterion.needs().flow;
@@ -132,9 +151,9 @@ pub fn run(args: Args) -> Result<()> {
     for names in groups {
         let start = Instant::now();
         let cuts = cut(&weights, names, &*criterion, args.pattern, &*allocation, &observations)?;
-        for (name, Cut { mask, weight }) in cuts {
+        for (name, cut) in cuts {
             let before = weights.tensor(&name)?.context("a tensor was there and is gone")?;
-            let after = apply(&mask, weight.as_ref().unwrap_or(&before))?;
+            let (after, mask) = (cut.apply(&before)?, cut.mask);
             let (tokens, output_error) = observations.output_error(&name, &before, &after)?.unzip();
             pruned.push(Pruned {
                 shape: before.dims().to_vec(),
@@ -188,16 +207,22 @@ fn choose(weights: &Weights, globs: &[String]) -> Result<(Vec<String>, BTreeMap<
             (Err(reason), _) => drop(left.insert(name, reason)),
         }
     }
-    let names = || weights.names().into_iter().take(20).collect::<Vec<_>>().join(", ");
-    ensure!(!chosen.is_empty(), "there is nothing to prune; the file holds {}", names());
+    let held = || {
+        let reason = |name: String| match weights.prunable(&name) {
+            Ok(()) => name,
+            Err(reason) => format!("{name} ({reason})"),
+        };
+        weights.names().into_iter().take(20).map(reason).collect::<Vec<_>>().join(", ")
+    };
     for glob in globs {
         let one = matcher(std::slice::from_ref(glob))?;
         ensure!(
             chosen.iter().any(|name| one.is_match(name)),
             "--tensor {glob} names no weight; the file holds {}",
-            names()
+            held()
         );
     }
+    ensure!(!chosen.is_empty(), "there is nothing to prune; the file holds {}", held());
     Ok((chosen, left))
 }
 
@@ -250,12 +275,6 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
         }
         _ => error,
     }
-}
-
-/// `weight` with what `mask` cuts set to `+0.0`.
-fn apply(mask: &Mask, weight: &Tensor) -> Result<Tensor> {
-    let kept = Tensor::from_iter(mask.iter().map(u8::from), weight.device())?;
-    Ok(kept.reshape(weight.shape())?.where_cond(weight, &weight.zeros_like()?)?)
 }
 
 /// Packs what the masks keep, proves it, and writes it in secateur's own format.

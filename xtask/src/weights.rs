@@ -1,6 +1,6 @@
 //! How is any checkpoint read, changed in places, and written again? Tensor by tensor, by name.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, safetensors::BufferedSafetensors};
 use safetensors::{Dtype, View};
 use secateur::{
@@ -17,7 +17,7 @@ use std::{
 
 /// The tensors of a safetensors file: any plain one, or one that secateur packed.
 pub enum Weights {
-    Plain(BufferedSafetensors),
+    Plain { file: BufferedSafetensors, metadata: HashMap<String, String> },
     Packed(Checkpoint),
 }
 
@@ -34,13 +34,14 @@ impl Weights {
         if header.metadata().as_ref().is_some_and(|map| map.contains_key("secateur")) {
             return Ok(Self::Packed(Checkpoint::from_bytes(&bytes)?));
         }
-        Ok(Self::Plain(BufferedSafetensors::new(bytes).context(unreadable)?))
+        let metadata = header.metadata().clone().unwrap_or_default();
+        Ok(Self::Plain { file: BufferedSafetensors::new(bytes).context(unreadable)?, metadata })
     }
 
     /// The tensors' names, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = match self {
-            Self::Plain(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
+            Self::Plain { file, .. } => file.tensors().into_iter().map(|(name, _)| name).collect(),
             Self::Packed(checkpoint) => checkpoint.tensors.keys().cloned().collect(),
         };
         names.sort();
@@ -50,7 +51,7 @@ impl Weights {
     /// The tensor `name` with its dtype, if it is there.
     pub fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
         match self {
-            Self::Plain(file) => match file.get(name) {
+            Self::Plain { file, .. } => match file.get(name) {
                 Ok(_) => Ok(Some(file.load(name, &Device::Cpu)?)),
                 Err(_) => Ok(None),
             },
@@ -71,7 +72,7 @@ impl Weights {
             Self::Packed(checkpoint) => {
                 (Dtype::F32, checkpoint.tensors.get(name).map_or(0, |t| t.shape().len()))
             }
-            Self::Plain(file) => match file.get(name) {
+            Self::Plain { file, .. } => match file.get(name) {
                 Ok(view) => (view.dtype(), view.shape().len()),
                 Err(_) => return Err("it is not in the file".into()),
             },
@@ -88,7 +89,7 @@ impl Weights {
     /// The mask that a packed file holds for `name`: what was cut before.
     pub fn mask(&self, name: &str) -> Option<Mask> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain { .. } => None,
             Self::Packed(checkpoint) => checkpoint.tensors.get(name)?.mask(),
         }
     }
@@ -99,7 +100,7 @@ impl Weights {
         for name in self.names() {
             let part = match (changed.get(&name), self) {
                 (Some(tensor), _) => Part::of(tensor)?,
-                (None, Self::Plain(file)) => {
+                (None, Self::Plain { file, .. }) => {
                     let view = file.get(&name)?;
                     let (dtype, shape) = (view.dtype(), view.shape().to_vec());
                     Part { dtype, shape, data: view.data().to_vec().into() }
@@ -111,28 +112,61 @@ impl Weights {
             };
             parts.insert(name, part);
         }
-        // `format` is what loaders of other frameworks look for.
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let bytes = safetensors::serialize(parts, Some(metadata))?;
-        Ok(write_atomically(path, &bytes)?)
+        let bytes = safetensors::serialize(parts, None)?;
+        Ok(write_atomically(path, &self.with_metadata(bytes)?)?)
     }
 
-    /// All tensors as a checkpoint of dense f32 tensors, to be packed.
-    pub fn checkpoint(&self, changed: &BTreeMap<String, Tensor>) -> Result<Checkpoint> {
-        let mut checkpoint = Checkpoint::default();
-        for name in self.names() {
-            let tensor = match changed.get(&name) {
-                Some(tensor) => Some(tensor.clone()),
-                None => self.tensor(&name)?,
-            };
-            let Some(tensor) = tensor else { continue };
-            if tensor.dtype() != DType::F32 {
-                bail!(
-                    "packed files hold f32 so far, and {name} is {:?}; leave --packed out",
-                    tensor.dtype()
-                );
+    /// A file's bytes with the metadata of the file that was read, its keys sorted: safetensors keeps
+    /// them in a map whose order changes from run to run.
+    fn with_metadata(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let mut metadata: BTreeMap<&str, &str> = match self {
+            Self::Plain { metadata, .. } => {
+                metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
             }
+            Self::Packed(_) => BTreeMap::new(),
+        };
+        // What loaders of other frameworks look for.
+        metadata.entry("format").or_insert("pt");
+        let (length, rest) = bytes.split_first_chunk::<8>().context("a file has a length")?;
+        let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+        let mut header: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(header)?;
+        header.insert("__metadata__".into(), serde_json::to_value(metadata)?);
+        let mut header = serde_json::to_string(&header)?;
+        while header.len() % 8 != 0 {
+            header.push(' ');
+        }
+        let length = (header.len() as u64).to_le_bytes();
+        Ok([&length[..], header.as_bytes(), data].concat())
+    }
+
+    /// Errors unless every tensor can be stored in a packed file.
+    pub fn check_packable(&self) -> Result<()> {
+        let Self::Plain { file, .. } = self else { return Ok(()) };
+        for name in self.names() {
+            let dtype = file.get(&name)?.dtype();
+            ensure!(
+                dtype == Dtype::F32,
+                "packed files hold F32 so far, and {name} is {dtype:?}; leave --packed out"
+            );
+        }
+        Ok(())
+    }
+
+    /// All tensors as a checkpoint to be packed: what was packed stays so, `changed` ones are dense.
+    pub fn checkpoint(&self, changed: &BTreeMap<String, Tensor>) -> Result<Checkpoint> {
+        let mut checkpoint = match self {
+            Self::Plain { .. } => Checkpoint::default(),
+            Self::Packed(checkpoint) => checkpoint.clone(),
+        };
+        for name in self.names() {
+            let tensor = match (changed.get(&name), self) {
+                (Some(tensor), _) => tensor.clone(),
+                (None, Self::Packed(_)) => continue,
+                (None, Self::Plain { file, .. }) => file.load(&name, &Device::Cpu)?,
+            };
             let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            checkpoint.patterns.remove(&name);
             checkpoint.tensors.insert(name, Packed::Dense(Dense::new(values, tensor.dims())?));
         }
         Ok(checkpoint)

@@ -178,6 +178,98 @@ fn allocations_share_out_and_packed_files_hold_the_pattern() {
     assert_eq!(further.iter().filter(|v| **v == 0.0).count(), 230); // round(0.6 · 384)
 }
 
+/// Pruned again the same way, a layer loses nothing more; pruned another way, it keeps the best of
+/// what is left; and nobody else's packing is undone.
+#[test]
+fn what_was_cut_stays_cut_and_the_rest_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = [("a.weight", numbers(&[16, 32], 1)), ("b.weight", numbers(&[16, 32], 2))];
+    save(folder.path(), "w", &tensors);
+    let prune = |from: &str, to: &str, more: &[&str]| {
+        let args = ["prune", from, "--out", to, "--packed", "--json"];
+        answer(&xtask(folder.path(), &[&args[..], more].concat()));
+        Checkpoint::load(&folder.path().join(to)).unwrap()
+    };
+    let kept = |checkpoint: &Checkpoint, name: &str| -> f32 {
+        checkpoint.tensors[name].unpack().values().iter().map(|value| value.abs()).sum()
+    };
+    for pattern in ["4:2:16", "2:4", "transposable-2:4", "block4x1@0.5", "channel@0.5", "0.8"] {
+        let how = ["--criterion", "magnitude", "--pattern", pattern];
+        let (once, twice) = (prune("w", "1", &how), prune("1", "2", &how));
+        assert_eq!(once.tensors, twice.tensors, "{pattern}");
+    }
+    let halved = prune("w", "h", &["--criterion", "magnitude", "--pattern", "2:4"]);
+    let how = ["--criterion", "magnitude", "--pattern", "channel@0.5", "--tensor", "a.weight"];
+    let rows = prune("h", "r", &how);
+    // Rows of what 2:4 left differ by less than a factor of two, so the better half keeps over 0.5.
+    assert!(kept(&rows, "a.weight") > 0.5 * kept(&halved, "a.weight"));
+    assert_eq!(rows.tensors["b.weight"], halved.tensors["b.weight"]);
+    assert_eq!(rows.patterns["b.weight"], Pattern::TWO_OF_FOUR);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_by_every_criterion() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(folder.path());
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut weight = values(&numbers(&[16, 24], 1));
+        weight[37] = bad;
+        let weight = Tensor::from_vec(weight, (16, 24), &Device::Cpu).unwrap();
+        save(folder.path(), "bad", &[("fc1.weight", weight)]);
+        for criterion in ["magnitude", "random", "wanda", "ria", "sparsegpt", "alps", "snip", "obs"]
+        {
+            let args = ["prune", "bad", "--criterion", criterion, "--pattern", "2:4", "--out", "o"];
+            let data = ["--inputs", "x.safetensors", "--gradients", "g.safetensors", "--refit"];
+            let output = xtask(folder.path(), &[&args[..], &data].concat());
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                said.contains("layer fc1.weight: the weight at flat index 37 is NaN"),
+                "{said}"
+            );
+        }
+    }
+    assert!(!folder.path().join("o").exists());
+}
+
+#[test]
+fn refit_keeps_the_mask_even_of_a_hundred_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(folder.path());
+    let run = |out: &str, more: &[&str]| {
+        let args =
+            ["prune", "w.safetensors", "--criterion", "synflow", "--pattern", "0.7", "--json"];
+        let data = ["--inputs", "x.safetensors", "--tensor", "fc?.weight", "--out", out];
+        answer(&xtask(folder.path(), &[&args[..], &data, more].concat()));
+        values(&read(&folder.path().join(out))["fc1.weight"])
+    };
+    let (plain, refitted) = (run("p", &[]), run("r", &["--refit"]));
+    assert!(plain.iter().zip(&refitted).all(|(p, r)| (*p == 0.0) == (*r == 0.0)));
+    assert_ne!(plain, refitted);
+}
+
+#[test]
+fn metadata_and_empty_weights_come_through() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(folder.path());
+    let empty = Tensor::zeros((0, 24), DType::F32, &Device::Cpu).unwrap();
+    let tensors = [("fc1.weight", empty), ("fc2.weight", numbers(&[8, 16], 3))];
+    let metadata = [("zebra", "1"), ("author", "é"), ("format", "tf")];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let path = folder.path().join("w");
+    ::safetensors::serialize_to_file(tensors, Some(metadata.clone().into()), &path).unwrap();
+    for criterion in ["magnitude", "wanda", "sparsegpt"] {
+        let args =
+            ["prune", "w", "--criterion", criterion, "--pattern", "2:4", "--out", "o", "--json"];
+        let said =
+            answer(&xtask(folder.path(), &[&args[..], &["--inputs", "x.safetensors"]].concat()));
+        assert_eq!(said["tensors"][0]["kept"], 0);
+        assert_eq!(said["tensors"][1]["kept"], 64, "{criterion}");
+    }
+    let bytes = std::fs::read(folder.path().join("o")).unwrap();
+    let (_, header) = ::safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header.metadata().clone().unwrap(), HashMap::from(metadata));
+}
+
 #[test]
 fn mistakes_are_explained_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -202,15 +294,19 @@ fn mistakes_are_explained_and_nothing_is_written() {
         (&["magnitude", "--inputs", "junk"], "not a readable safetensors file"),
         (&["magnitude", "--inputs", "nowhere"], "cannot read nowhere"),
         (&["synflow", "--tensor", "*.weight"], "are no chain"),
+        (&["magnitude", "--inputs", "narrow", "--tensor", "fc1.weight"], "it needs [tokens, 24]"),
     ] {
         let output = xtask(folder.path(), &[&base[..], more].concat());
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains(said), "{more:?} said {text:?}");
         assert!(output.stdout.is_empty());
     }
-    for (pattern, said) in
-        [("4:2", "1 <= N < M"), ("channel", "channel@0.5"), ("1.5", "between 0 and 1")]
-    {
+    for (pattern, said) in [
+        ("4:2", "1 <= N < M"),
+        ("channel", "channel@0.5"),
+        ("1.5", "between 0 and 1"),
+        ("50%", "a share such as 0.9"),
+    ] {
         let args = [
             "prune",
             "w.safetensors",
@@ -226,6 +322,10 @@ fn mistakes_are_explained_and_nothing_is_written() {
         assert!(!output.status.success() && text.contains(said), "{pattern} said {text:?}");
     }
     assert!(!folder.path().join("o").exists());
+    let args =
+        ["prune", "w.safetensors", "--criterion", "magnitude", "--pattern", "2:4", "--out", "no/o"];
+    let output = xtask(folder.path(), &args);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no file in an existing folder"));
 }
 
 #[test]

@@ -38,6 +38,13 @@ pub enum MaskError {
     /// A pattern's name that nobody knows.
     #[error("{0:?} is no pattern; write {names}", names = Pattern::NAMES)]
     UnknownPattern(String),
+    /// A word that is neither a share nor a pattern with one.
+    #[error(
+        "{0:?} is no pattern; write a share such as 0.9, or {names}, with the share behind an @ where \
+         the pattern does not fix it (block4x1@0.8)",
+        names = Pattern::NAMES
+    )]
+    UnknownTarget(String),
     /// A pattern that does not know its sparsity was asked for without one.
     #[error("{0} needs a sparsity; write {0}@0.5 to cut half")]
     NoSparsity(Pattern),

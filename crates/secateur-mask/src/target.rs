@@ -56,15 +56,19 @@ impl FromStr for Target {
     type Err = MaskError;
 
     fn from_str(text: &str) -> Result<Self, MaskError> {
+        let unknown = || MaskError::UnknownTarget(text.to_owned());
+        let parse = |pattern: &str| match pattern.parse() {
+            Err(MaskError::UnknownPattern(_)) => Err(unknown()),
+            parsed => parsed,
+        };
         let share = |text: &str| text.parse().ok().map(Sparsity::new);
         if let Some(sparsity) = share(text) {
             return Self::new(Pattern::Unstructured, Some(sparsity?));
         }
         let Some((pattern, amount)) = text.split_once('@') else {
-            return Self::new(text.parse()?, None);
+            return Self::new(parse(text)?, None);
         };
-        let unknown = || MaskError::UnknownPattern(text.to_owned());
-        Self::new(pattern.parse()?, Some(share(amount).ok_or_else(unknown)??))
+        Self::new(parse(pattern)?, Some(share(amount).ok_or_else(unknown)??))
     }
 }
 
@@ -111,7 +115,8 @@ mod tests {
         assert_eq!(said("channel"), "channel needs a sparsity; write channel@0.5 to cut half");
         assert!(said("2:4@0.9").contains("fixes the sparsity at 0.5"));
         assert!(said("1.5").contains("between 0 and 1"));
-        assert!(said("block4x1@lots").contains("is no pattern"));
+        assert!(said("block4x1@lots").contains("write a share such as 0.9"));
+        assert!(said("50%").contains("write a share such as 0.9"));
         assert!(said("NaN").contains("between 0 and 1"));
     }
 }
