@@ -1,6 +1,9 @@
 //! How do many threads fill one mask? Each takes bands of rows that begin on a whole word.
 
-use crate::Mask;
+use crate::{
+    Mask,
+    bits::{set, spans},
+};
 use rayon::prelude::*;
 
 /// Entries that one thread takes at a time; smaller masks are filled by the caller's thread alone.
@@ -23,12 +26,9 @@ impl Band<'_> {
 
     /// Marks the entries of `row` from column `start` to before `end` as kept.
     pub fn keep_range(&mut self, row: usize, start: usize, end: usize) {
-        let (mut at, end) = (row * self.cols + start, row * self.cols + end);
-        while at < end {
-            let (word, bit) = (at / 64, at % 64);
-            let take = (64 - bit).min(end - at);
-            self.words[word] |= crate::mask::low_bits(take) << bit;
-            at += take;
+        let line = row * self.cols;
+        for (word, bits) in spans(line + start, line + end) {
+            self.words[word] |= bits;
         }
     }
 }
@@ -67,11 +67,6 @@ impl Mask {
                 fill(&mut Band { words, first_row, rows, cols }, scores);
             });
     }
-}
-
-/// Sets bit `index`, 64 to a word, lowest first.
-pub(crate) fn set(words: &mut [u64], index: usize) {
-    words[index / 64] |= 1 << (index % 64);
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod bands;
+mod bits;
 mod error;
 mod mask;
 mod pattern;

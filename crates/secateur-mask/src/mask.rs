@@ -1,6 +1,10 @@
 //! Which entries stayed? One bit per weight, 1 = kept.
 
-use crate::{MaskError, bands::set, scores::checked_len};
+use crate::{
+    MaskError,
+    bits::{low_bits, set, spans},
+    scores::checked_len,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -110,15 +114,8 @@ impl Mask {
 
     /// The number of kept entries in `start..end`, row-major. The caller stays within `len`.
     pub(crate) fn count_range(&self, start: usize, end: usize) -> usize {
-        let mut count = 0;
-        let mut at = start;
-        while at < end {
-            let (word, bit) = (at / 64, at % 64);
-            let take = (64 - bit).min(end - at);
-            count += (self.words[word] >> bit & low_bits(take)).count_ones() as usize;
-            at += take;
-        }
-        count
+        let kept = |(word, bits): (usize, u64)| (self.words[word] & bits).count_ones() as usize;
+        spans(start, end).map(kept).sum()
     }
 
     /// The share of entries that are kept; 1 for a weight without entries.
@@ -193,11 +190,6 @@ impl Mask {
         let words = self.words.iter().zip(&other.words).map(|(&a, &b)| f(a, b)).collect();
         Ok(Self { shape: self.shape.clone(), words })
     }
-}
-
-/// A word whose lowest `count` bits are set; `count <= 64`.
-pub(crate) fn low_bits(count: usize) -> u64 {
-    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
 /// Rows of `0` and `1`, one line per row of the last axis.

@@ -1,7 +1,7 @@
 //! Which entries does a group keep? Its N highest, along rows, along columns, or of a whole row.
 
 use super::{lanes::two_of_four, top::keep_few, unique_key};
-use crate::{Mask, NOfM, bands::Band, mask::low_bits};
+use crate::{Mask, NOfM, bands::Band, bits::low_bits};
 use rayon::prelude::*;
 
 /// Scores that one thread takes at a time: whole words of the mask, whole groups of four.

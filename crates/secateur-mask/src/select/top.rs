@@ -3,8 +3,7 @@
 use super::{lanes::at_least, unique_key};
 use crate::{
     Mask,
-    bands::set,
-    mask::low_bits,
+    bits::{low_bits, set},
     scores::{rank_key, score_of},
 };
 use rayon::prelude::*;
