@@ -9,6 +9,10 @@ use crate::NOfM;
 
 /// The share of a budget that is planned; the rest is for machines slower than the nominal one.
 const PLANNED: f64 = 0.95;
+/// The same for several chains, which share caches and whatever else runs on the machine.
+const PLANNED_TOGETHER: f64 = 0.75;
+/// Nominal nanoseconds until several threads have started.
+const STARTING: f64 = 10_000_000.0;
 /// Of the planned work, the share that is left for the last climb.
 pub(super) const CLIMB: f64 = 0.04;
 /// No search looks at more than so many swaps for each pair of channels.
@@ -51,10 +55,21 @@ impl Costs {
 
 /// Nominal nanoseconds of search that `seconds` hold for a matrix of so many `entries` and
 /// `channels`; what has to be done anyway is taken off.
-pub(super) fn plan(seconds: f64, entries: usize, channels: usize, costs: Costs) -> f64 {
-    let fixed = 60.0 * entries as f64 + 20_000.0;
+pub(super) fn plan(
+    seconds: f64,
+    threads: usize,
+    entries: usize,
+    channels: usize,
+    costs: Costs,
+) -> f64 {
+    let (planned, starting) = match threads {
+        1 => (PLANNED, 0.0),
+        // A short budget still does something.
+        _ => (PLANNED_TOGETHER, STARTING.min(0.1 * seconds * 1e9)),
+    };
+    let fixed = 60.0 * entries as f64 + 20_000.0 + starting;
     let most = PER_PAIR * pairs(channels) * costs.proposal;
-    (PLANNED * seconds * 1e9 - fixed).clamp(0.0, most)
+    (planned * seconds * 1e9 - fixed).clamp(0.0, most)
 }
 
 /// How often to anneal within an amount of work: once, until a round gets long enough that a second
@@ -75,16 +90,17 @@ mod tests {
     #[test]
     fn budgets_become_work() {
         let costs = Costs::new::<u8>(128, 1, NOfM::TWO_OF_FOUR);
-        assert_eq!(plan(0.0, 8192, 64, costs), 0.0);
-        let (one, ten) = (plan(1.0, 8192, 64, costs), plan(10.0, 8192, 64, costs));
-        assert!(9e8 < one && one < 9.5e8 && ten > one);
-        assert_eq!(plan(1e300, 8192, 64, costs), plan(1e9, 8192, 64, costs));
+        let plan = |seconds, threads| plan(seconds, threads, 8192, 64, costs);
+        assert_eq!(plan(0.0, 1), 0.0);
+        let (one, ten) = (plan(1.0, 1), plan(10.0, 1));
+        assert!(9e8 < one && one < 9.5e8 && ten > one && plan(1.0, 2) < one);
+        assert_eq!(plan(1e300, 1), plan(1e9, 1));
     }
 
     #[test]
     fn rounds_come_with_time() {
         let costs = Costs::new::<u8>(128, 1, NOfM::TWO_OF_FOUR);
-        let rounds = |seconds| rounds(plan(seconds, 8192, 64, costs), 64, costs);
+        let rounds = |seconds| rounds(plan(seconds, 1, 8192, 64, costs), 64, costs);
         assert_eq!((rounds(0.0), rounds(0.05)), (1, 1));
         assert!((10..25).contains(&rounds(1.0)) && rounds(1e9) < 50);
     }

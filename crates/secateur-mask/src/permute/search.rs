@@ -166,7 +166,7 @@ impl Search {
     }
 
     fn plan(&self, matrix: &Matrix<'_>, costs: Costs) -> f64 {
-        plan(self.seconds, matrix.values.len(), matrix.channels, costs)
+        plan(self.seconds, self.threads, matrix.values.len(), matrix.channels, costs)
     }
 }
 
@@ -218,9 +218,9 @@ mod tests {
             check(one.permutation()).unwrap();
             assert!(one.complete() && one.kept() > one.kept_default() && one.proposals() > 1000);
             assert_eq!(one, search(&values, &shape, 5, 1));
-            let three = search(&values, &shape, 5, 3);
-            assert_eq!(three, search(&values, &shape, 5, 3));
-            assert!(three.kept() >= one.kept() && three.proposals() > 2 * one.proposals());
+            let [two, four] = [2, 4].map(|threads| search(&values, &shape, 5, threads));
+            assert_eq!(four, search(&values, &shape, 5, 4));
+            assert!(four.kept() >= two.kept() && four.proposals() > two.proposals() * 3 / 2);
             assert_ne!(one.permutation(), search(&values, &shape, 6, 1).permutation());
         }
     }
