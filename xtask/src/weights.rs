@@ -66,7 +66,7 @@ impl Weights {
         }
     }
 
-    /// The shape of `name`, and why it cannot be pruned, if it cannot.
+    /// Why `name` cannot be pruned, if it cannot.
     pub fn prunable(&self, name: &str) -> Result<(), String> {
         let (dtype, rank) = match self {
             Self::Packed(checkpoint) => {

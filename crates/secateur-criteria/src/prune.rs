@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 /// Prunes a network's `layers` to `target`: one [`Cut`] per layer, by name.
 ///
 /// The allocation shares the target out, looking at the layers' scores if it wants to, and the
-/// criterion cuts each layer to its budget. Every mask is proved to have the pattern before it is returned. What an earlier
-/// pruning cut stays cut as long as the target does not shrink.
+/// criterion cuts each layer to its budget. Every mask is proved to have the pattern before it is
+/// returned. What an earlier pruning cut stays cut as long as the target does not shrink.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -95,34 +95,29 @@ pub fn prune_in_steps<E: From<CriterionError>>(
     mut observe: impl FnMut(&BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Statistics>, E>,
 ) -> Result<BTreeMap<String, Cut>, E> {
     let steps = if pattern.fixed_sparsity().is_some() { 1 } else { criterion.steps().max(1) };
-    if steps == 1 {
-        let statistics = observe(before)?;
-        let layers = layers(before, masks, &statistics);
-        return Ok(prune(&layers, criterion, pattern, allocation, target)?);
-    }
     let (mut weights, mut masks) = (before.clone(), masks.clone());
-    for step in 1..=steps {
+    for step in 1..steps {
         let density = target.density().powf(step as f64 / steps as f64);
-        let amount = match step == steps {
-            true => target,
-            false => Sparsity::new(1.0 - density).map_err(CriterionError::at("of the network"))?,
-        };
+        let amount =
+            Sparsity::new(1.0 - density).map_err(CriterionError::at("of the whole network"))?;
         let statistics = observe(&weights)?;
         let layers = layers(&weights, &masks, &statistics);
-        let mut cuts = prune(&layers, &ByScore(criterion), pattern, allocation, amount)?;
-        if step == steps {
-            for (name, cut) in &mut cuts {
-                let layer = Layer::new(name, &before[name]).with_statistics(statistics.get(name));
-                cut.weight = criterion.finish(&layer, &cut.mask)?;
-            }
-            return Ok(cuts);
-        }
-        for (name, cut) in cuts {
+        for (name, cut) in prune(&layers, &ByScore(criterion), pattern, allocation, amount)? {
             weights.insert(name.clone(), cut.apply(&before[&name])?);
             masks.insert(name, cut.mask);
         }
     }
-    Ok(BTreeMap::new())
+    let statistics = observe(&weights)?;
+    let layers = layers(&weights, &masks, &statistics);
+    if steps == 1 {
+        return Ok(prune(&layers, criterion, pattern, allocation, target)?);
+    }
+    let mut cuts = prune(&layers, &ByScore(criterion), pattern, allocation, target)?;
+    for (name, cut) in &mut cuts {
+        let layer = Layer::new(name, &before[name]).with_statistics(statistics.get(name));
+        cut.weight = criterion.finish(&layer, &cut.mask)?;
+    }
+    Ok(cuts)
 }
 
 fn layers<'a>(

@@ -77,20 +77,20 @@ fn observe_inputs<N: Network + ?Sized>(
     for layer in network.layers_mut().into_values().filter(|layer| layer.weight().is_some()) {
         layer.observe(needs)?;
     }
-    let mut failed = None;
-    for start in (0..samples.len()).step_by(BATCH) {
-        let batch = samples.slice(start, BATCH.min(samples.len() - start))?;
-        if let Err(error) = network.forward(batch.xs()) {
-            failed = Some(error);
-            break;
+    let run = || -> Result<(), TrainError> {
+        for start in (0..samples.len()).step_by(BATCH) {
+            let batch = samples.slice(start, BATCH.min(samples.len() - start))?;
+            network.forward(batch.xs())?;
         }
-    }
+        Ok(())
+    };
+    let ran = run();
     // Layers stop watching whether or not a pass failed.
     let observed = network.layers_mut().into_iter();
     let statistics = observed
         .filter_map(|(name, layer)| Some((weight_name(&name), layer.observed()?)))
         .collect();
-    failed.map_or(Ok(statistics), |error| Err(error.into()))
+    ran.map(|()| statistics)
 }
 
 /// The gradients of the mean cross-entropy of logits divided by `temperature`, over all samples.
@@ -123,16 +123,18 @@ fn flow<N: Network + ?Sized>(
     vars: &[Var],
     samples: &Samples,
 ) -> Result<Vec<Tensor>, TrainError> {
+    let copies = |vars: &[Var]| -> Result<Vec<Tensor>, TrainError> {
+        vars.iter().map(|var| Ok(var.copy()?.detach())).collect()
+    };
     let parameters: Vec<Var> = network.parameters().into_values().collect();
-    let copies: Vec<Tensor> =
-        parameters.iter().map(|var| Ok(var.copy()?.detach())).collect::<Result<_, TrainError>>()?;
+    let (before, weights) = (copies(&parameters)?, copies(vars)?);
     let linear = || -> Result<Vec<Tensor>, TrainError> {
         for parameter in &parameters {
             parameter.set(&parameter.zeros_like()?)?;
         }
         let mut scales = Vec::new();
-        for (var, copy) in vars.iter().zip(&copies_of(vars, &parameters, &copies)) {
-            let magnitudes = copy.abs()?;
+        for (var, weight) in vars.iter().zip(&weights) {
+            let magnitudes = weight.abs()?;
             let sums = magnitudes.flatten_from(1)?.sum(D::Minus1)?.to_dtype(DType::F64)?;
             let largest = sums.max_all()?.to_scalar::<f64>()?;
             let scale = if largest > 0.0 { largest } else { 1.0 };
@@ -148,19 +150,10 @@ fn flow<N: Network + ?Sized>(
         vars.iter().zip(scales).map(gradient).collect()
     };
     let flows = linear();
-    for (parameter, copy) in parameters.iter().zip(&copies) {
-        parameter.set(copy)?;
+    for (parameter, before) in parameters.iter().zip(&before) {
+        parameter.set(before)?;
     }
     flows
-}
-
-/// The copies that belong to `vars`, which are among `parameters`.
-fn copies_of(vars: &[Var], parameters: &[Var], copies: &[Tensor]) -> Vec<Tensor> {
-    let copy = |var: &Var| {
-        let place = parameters.iter().position(|parameter| parameter.id() == var.id());
-        place.map_or_else(|| var.as_tensor().clone(), |place| copies[place].clone())
-    };
-    vars.iter().map(copy).collect()
 }
 
 #[cfg(test)]

@@ -198,6 +198,34 @@ fn log_table() -> [f64; 1024] {
     logs
 }
 
+/// Sixty swaps, some taken back, on bytes and on floats: every gain is what the exact sums differ by.
+#[cfg(test)]
+pub(super) fn swaps_are_what_recomputation_says(
+    matrix: &super::value::Matrix<'_>,
+    bytes: &mut impl Moves,
+    floats: &mut impl Moves,
+    order: &mut [usize],
+) {
+    for step in 0..60 {
+        let (a, b) = (step * 5 % order.len(), step * 11 % order.len());
+        if bytes.pointless(a).contains(&b) {
+            continue;
+        }
+        let before = matrix.kept(order.iter().copied());
+        order.swap(a, b);
+        let gain = matrix.kept(order.iter().copied()) - before;
+        assert_eq!(bytes.gain(a, b), gain, "{:?}, {a} and {b}", matrix.pattern);
+        assert!((floats.gain(a, b) - gain).abs() < 1e-2, "{:?}, {a} and {b}", matrix.pattern);
+        if step % 3 == 0 {
+            order.swap(a, b);
+        } else {
+            bytes.swap(a, b);
+            floats.swap(a, b);
+        }
+    }
+    assert!(bytes.order().iter().zip(order).all(|(&a, &mut b)| a as usize == b));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,7 +119,9 @@ impl<L: Lane> Moves for Channels<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permute::{lanes::PADDING, scale, value::Matrix};
+    use crate::permute::{
+        anneal::swaps_are_what_recomputation_says, lanes::PADDING, scale, value::Matrix,
+    };
 
     /// Gains against the definition, over patterns, widths and ragged groups.
     #[test]
@@ -137,24 +139,7 @@ mod tests {
             let (floats, _) = scale::columns(&matrix, &order, |value| value);
             let mut bytes = Channels::new(bytes, stride, width, cols, pattern);
             let mut floats = Channels::new(floats, stride, width, cols, pattern);
-            for step in 0..60 {
-                let (a, b) = (step * 5 % cols, step * 11 % cols);
-                if bytes.pointless(a).contains(&b) {
-                    continue;
-                }
-                let before = matrix.kept(order.iter().copied());
-                order.swap(a, b);
-                let gain = matrix.kept(order.iter().copied()) - before;
-                assert_eq!(bytes.gain(a, b), gain, "{n}:{m}, {a} and {b}");
-                assert!((floats.gain(a, b) - gain).abs() < 1e-2, "{n}:{m}, {a} and {b}");
-                if step % 3 == 0 {
-                    order.swap(a, b);
-                } else {
-                    bytes.swap(a, b);
-                    floats.swap(a, b);
-                }
-            }
-            assert!(bytes.order().iter().zip(&order).all(|(&a, &b)| a as usize == b));
+            swaps_are_what_recomputation_says(&matrix, &mut bytes, &mut floats, &mut order);
         }
     }
 }
