@@ -25,7 +25,9 @@
 mod bands;
 mod bits;
 mod error;
+mod groups;
 mod mask;
+mod matrix;
 mod pattern;
 pub mod permute;
 mod scores;
@@ -33,12 +35,15 @@ mod select;
 mod shapes;
 mod sparsity;
 mod target;
+mod tightest;
 mod verify;
 
 pub use error::MaskError;
 pub use mask::Mask;
 pub use pattern::Pattern;
 pub use scores::Scores;
+pub use select::lanes;
 pub use shapes::{Axis, Block, NOfM, VNOfM};
 pub use sparsity::Sparsity;
 pub use target::Target;
+pub use tightest::GroupsOver;

@@ -2,7 +2,8 @@
 
 use crate::{
     MaskError,
-    bits::{low_bits, set, spans},
+    bits::{low_bits, spans},
+    matrix::Matrix,
     scores::checked_len,
 };
 use serde::{Deserialize, Serialize};
@@ -56,8 +57,8 @@ impl Mask {
             return Err(MaskError::Shape { shape: shape.to_vec(), len: kept.len() });
         }
         let mut mask = Self::empty(shape)?;
-        for (index, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
-            set(&mut mask.words, index);
+        for (word, kept) in mask.words.iter_mut().zip(kept.chunks(64)) {
+            *word = kept.iter().rev().fold(0, |word, kept| word << 1 | u64::from(*kept));
         }
         Ok(mask)
     }
@@ -116,6 +117,19 @@ impl Mask {
     pub(crate) fn count_range(&self, start: usize, end: usize) -> usize {
         let kept = |(word, bits): (usize, u64)| (self.words[word] & bits).count_ones() as usize;
         spans(start, end).map(kept).sum()
+    }
+
+    /// The number of kept entries of every row of the weight seen as a matrix, outputs × inputs.
+    ///
+    /// ```
+    /// # use secateur_mask::Mask;
+    /// let mask = Mask::from_bools(&[true, true, false, false], &[2, 2])?;
+    /// assert_eq!(mask.row_counts(), [2, 0]);
+    /// # Ok::<(), secateur_mask::MaskError>(())
+    /// ```
+    pub fn row_counts(&self) -> Vec<usize> {
+        let matrix = Matrix::new(self);
+        (0..matrix.rows).map(|row| matrix.kept(row, 0, matrix.cols)).collect()
     }
 
     /// The share of entries that are kept; 1 for a weight without entries.

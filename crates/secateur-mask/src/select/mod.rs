@@ -1,7 +1,7 @@
 //! Which entries does a score keep? The highest; among equals, those of lower index.
 
 mod groups;
-mod lanes;
+pub mod lanes;
 mod top;
 mod transposable;
 mod v_n_m;
