@@ -1,25 +1,31 @@
-//! What is a weight before it is packed? Row-major f32 values with a shape.
+//! What is a weight before it is packed? All its elements, row-major, with a shape.
 
-use crate::StorageError;
+use crate::{
+    Dtype, StorageError, Values, nonzero,
+    shape::{checked_len, matrix_view},
+};
+use secateur_mask::Mask;
+use std::borrow::Cow;
 
-/// A dense tensor, row-major.
+/// A dense tensor of any dtype, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dense {
     shape: Vec<usize>,
-    values: Vec<f32>,
+    values: Values,
 }
 
 impl Dense {
-    /// A tensor of `shape`. Errors when the count of values does not match.
-    pub fn new(values: Vec<f32>, shape: &[usize]) -> Result<Self, StorageError> {
+    /// A tensor of `shape`: of f32 (`Vec<f32>`), or of any [`Values`]. Errors when the count of
+    /// elements, or of scales, does not match the shape.
+    pub fn new(values: impl Into<Values>, shape: &[usize]) -> Result<Self, StorageError> {
+        let values = values.into();
         let expected = checked_len(shape)?;
+        let (rows, _) = matrix_view(shape)?;
         if values.len() != expected {
-            return Err(StorageError::Length {
-                what: "a dense tensor",
-                found: values.len(),
-                expected,
-            });
+            let what = "a dense tensor";
+            return Err(StorageError::Length { what, found: values.len(), expected });
         }
+        scales_fit(&values, rows)?;
         Ok(Self { shape: shape.to_vec(), values })
     }
 
@@ -28,34 +34,55 @@ impl Dense {
         &self.shape
     }
 
-    /// The values, row-major.
-    pub fn values(&self) -> &[f32] {
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        self.values.dtype()
+    }
+
+    /// The elements, row-major.
+    pub fn values(&self) -> &Values {
         &self.values
     }
 
-    /// The values, row-major, by value.
-    pub fn into_values(self) -> Vec<f32> {
-        self.values
+    /// The elements as f32, scales applied: borrowed where they are F32 already.
+    pub fn to_f32(&self) -> Result<Cow<'_, [f32]>, StorageError> {
+        let mut floats = self.values.to_f32()?;
+        if let Some(scales) = self.values.scales() {
+            let cols = floats.len() / scales.len().max(1);
+            for (row, scale) in floats.to_mut().chunks_mut(cols.max(1)).zip(scales) {
+                row.iter_mut().for_each(|value| *value *= scale);
+            }
+        }
+        Ok(floats)
+    }
+
+    /// Which elements are not zero; `-0.0` is. Errors for dtypes that cannot be packed (F4, F6,
+    /// F8_E8M0).
+    pub fn nonzero(&self) -> Result<Mask, StorageError> {
+        nonzero::mask(&self.values, &self.shape)
     }
 }
 
-/// The number of entries of `shape`; a shape that does not fit memory is an error.
-pub(crate) fn checked_len(shape: &[usize]) -> Result<usize, StorageError> {
-    // A side of zero hides no overflow of the others: rows and columns are multiplied elsewhere.
-    shape
-        .iter()
-        .try_fold(1_usize, |len, &side| len.checked_mul(side.max(1)))
-        .filter(|len| *len <= isize::MAX as usize / 8)
-        .ok_or_else(|| StorageError::TooLarge(shape.to_vec()))?;
-    Ok(shape.iter().product())
+/// Errors unless there is one scale for each row, or none at all.
+pub(crate) fn scales_fit(values: &Values, rows: usize) -> Result<(), StorageError> {
+    match values.scales().map(<[f32]>::len) {
+        Some(found) if found != rows => {
+            Err(StorageError::Length { what: "the scales of a tensor", found, expected: rows })
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Any weight as the matrix its product sees: outputs × all that is reduced over.
-pub(crate) fn matrix_view(shape: &[usize]) -> Result<(usize, usize), StorageError> {
-    checked_len(shape)?;
-    match shape {
-        [] => Ok((1, 1)),
-        [len] => Ok((1, *len)),
-        [rows, rest @ ..] => Ok((*rows, checked_len(rest)?)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_multiply_their_row() {
+        let values = Values::from(vec![1_i8, 2, 3, 4]).with_scales([0.5, 2.0]).unwrap();
+        let dense = Dense::new(values.clone(), &[2, 2]).unwrap();
+        assert_eq!(dense.to_f32().unwrap()[..], [0.5, 1.0, 6.0, 8.0]);
+        assert!(Dense::new(values.clone(), &[4, 1]).is_err());
+        assert!(Dense::new(values, &[2, 3]).is_err());
     }
 }
