@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(Packed::pack(&dense, &pattern.select(scores, Sparsity::new(share)?)?, pattern)?)
         };
         let weights = [
-            Packed::Dense(dense.clone()),
+            dense.clone().into(),
             pack(Pattern::TWO_OF_FOUR, 0.5)?,
             pack(Pattern::Unstructured, 0.92)?,
         ];

@@ -2,7 +2,7 @@
 
 use crate::cpu::drive::PARALLEL_WORK;
 use gemm::{Parallelism, gemm};
-use secateur_storage::Packed;
+use secateur_storage::{Packed, StorageError};
 
 /// A dense weight, `[rows, cols]` row-major.
 #[derive(Debug)]
@@ -13,9 +13,9 @@ pub(crate) struct DenseWeight {
 }
 
 impl DenseWeight {
-    pub fn new(weight: &Packed) -> Self {
+    pub fn new(weight: &Packed) -> Result<Self, StorageError> {
         let (rows, cols) = weight.matrix();
-        Self { rows, cols, values: weight.unpack().into_values() }
+        Ok(Self { rows, cols, values: weight.unpack().to_f32()?.into_owned() })
     }
 
     pub fn bytes(&self) -> usize {

@@ -135,7 +135,7 @@ impl Dispatcher {
     /// ```
     /// use secateur_kernels::{Dispatcher, Problem};
     /// use secateur_storage::Format;
-    /// let (format, stored) = (Format::TwoFour, 117_600);
+    /// let (format, stored) = (Format::TWO_OF_FOUR, 117_600);
     /// let problem = Problem { rows: 300, cols: 784, tokens: 1, format, stored };
     /// let plan = Dispatcher::probe()?.plan(&problem);
     /// println!("{}", plan.explain());
@@ -195,7 +195,7 @@ impl Dispatcher {
 fn unsupported(kind: KernelKind, problem: &Problem) -> Option<String> {
     match kind {
         KernelKind::Dense => None,
-        KernelKind::TwoFour if problem.format == Format::TwoFour => None,
+        KernelKind::TwoFour if problem.format == Format::TWO_OF_FOUR => None,
         KernelKind::TwoFour => Some(format!("the weight is {}, not 2:4", problem.format)),
         KernelKind::Csr if problem.format == Format::Dense => {
             Some("the weight has no zeros".to_owned())
@@ -261,8 +261,13 @@ mod tests {
 
     #[test]
     fn plans_explain_themselves() {
-        let lenet =
-            Problem { rows: 300, cols: 784, tokens: 128, format: Format::TwoFour, stored: 117_600 };
+        let lenet = Problem {
+            rows: 300,
+            cols: 784,
+            tokens: 128,
+            format: Format::TWO_OF_FOUR,
+            stored: 117_600,
+        };
         let plans = [
             explain(Tier::Avx512, lenet),
             explain(Tier::Portable, Problem { tokens: 1, ..lenet }),

@@ -1,7 +1,7 @@
 //! What can go wrong when something is multiplied.
 
 use crate::KernelKind;
-use secateur_storage::Format;
+use secateur_storage::{Format, StorageError};
 
 /// Errors of dispatch and products.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum KernelError {
         /// The length needed.
         expected: usize,
     },
+    /// A weight whose values are no numbers that products understand.
+    #[error("the weight cannot be multiplied: {0}")]
+    Weight(String),
     /// More tokens or weights than an address space holds.
     #[error("{tokens} tokens of {cols} inputs and {rows} outputs are too large to address")]
     TooLarge {
@@ -46,4 +49,10 @@ pub enum KernelError {
         /// The weight's format.
         format: Format,
     },
+}
+
+impl From<StorageError> for KernelError {
+    fn from(error: StorageError) -> Self {
+        Self::Weight(error.to_string())
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     },
     dense::DenseWeight,
 };
-use secateur_storage::Packed;
+use secateur_storage::{Format, Packed, Places};
 
 /// Token counts at which layouts are decided.
 const PROBES: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 512];
@@ -35,15 +35,24 @@ enum Layout {
 impl Layout {
     fn new(weight: &Packed, kind: KernelKind) -> Result<Self, KernelError> {
         let unsupported = || KernelError::UnsupportedFormat { kind, format: weight.format() };
-        match (kind, weight) {
-            (KernelKind::Dense, _) => Ok(Self::Dense(DenseWeight::new(weight))),
-            (KernelKind::TwoFour, Packed::TwoFour(packed)) => {
-                Ok(Self::Sparse(Weight::TwoFour(TwoFour::new(packed))))
+        match (kind, weight.places()) {
+            (KernelKind::Dense, _) => Ok(Self::Dense(DenseWeight::new(weight)?)),
+            (KernelKind::TwoFour, Places::NOfM(indices))
+                if weight.format() == Format::TWO_OF_FOUR =>
+            {
+                let floats = weight.to_f32()?;
+                // Scales are applied by packing once more, which may move the padding.
+                let indices = match floats.places() {
+                    Places::NOfM(indices) => indices,
+                    _ => indices,
+                };
+                let values = floats.values().to_f32()?;
+                Ok(Self::Sparse(Weight::TwoFour(TwoFour::new(weight.matrix(), indices, &values))))
             }
-            (KernelKind::Csr, Packed::TwoFour(_) | Packed::Bitmap(_)) => {
-                Ok(Self::Sparse(Weight::Csr(Csr::new(weight).ok_or_else(unsupported)?)))
+            (KernelKind::TwoFour, _) | (KernelKind::Csr, Places::Dense) => Err(unsupported()),
+            (KernelKind::Csr, _) => {
+                Ok(Self::Sparse(Weight::Csr(Csr::new(weight)?.ok_or_else(unsupported)?)))
             }
-            _ => Err(unsupported()),
         }
     }
 

@@ -7,6 +7,7 @@ use secateur_criteria::seed;
 use secateur_kernels::Dispatcher;
 use secateur_mask::{Mask, MaskError};
 use secateur_storage::{Checkpoint, Dense, Format, Packed};
+use std::borrow::Cow;
 
 /// `y = x · Wᵀ + b`, with `W` `[out, in]` dense, masked or packed.
 ///
@@ -111,14 +112,15 @@ impl Linear {
         }
         let var = |dense: Dense| -> Result<Var, NnError> {
             let shape = dense.shape().to_vec();
-            Ok(Var::from_vec(dense.into_values(), shape, device)?)
+            Ok(Var::from_vec(dense.to_f32()?.into_owned(), shape, device)?)
         };
-        let bias_values = bias.as_ref().map(|bias| bias.values().to_vec());
+        let weight = if weight.format() == Format::Dense {
+            Weight::Trainable { weight: var(weight.unpack())?, mask: None }
+        } else {
+            let bias = bias.as_ref().map(Dense::to_f32).transpose()?.map(Cow::into_owned);
+            Weight::Packed(Box::new(PackedWeight::new(weight, bias, dispatcher)?))
+        };
         let bias = bias.map(var).transpose()?;
-        let weight = match weight {
-            Packed::Dense(dense) => Weight::Trainable { weight: var(dense.clone())?, mask: None },
-            packed => Weight::Packed(Box::new(PackedWeight::new(packed, bias_values, dispatcher)?)),
-        };
         Ok(Self { weight, bias, watch: None })
     }
 
@@ -276,14 +278,14 @@ mod tests {
         let dense = Dense::new(values(layer.weight().unwrap()), &[6, 20]).unwrap();
         let packed = Packed::pack(&dense, &mask, pattern).unwrap();
         layer.pack(&packed, &Dispatcher::probe().unwrap()).unwrap();
-        assert!(matches!(layer.state(), State::Packed { format: Format::TwoFour, .. }));
+        assert!(matches!(layer.state(), State::Packed { format: Format::TWO_OF_FOUR, .. }));
         let ys = layer.forward(&xs).unwrap();
         assert_eq!(ys.dims(), [2, 3, 6]);
         for (packed, masked) in values(&ys).iter().zip(&masked) {
             assert!((packed - masked).abs() < 1e-6, "{packed} {masked}");
         }
         assert!(layer.set_mask(mask).is_err());
-        let other = Packed::Dense(Dense::new(vec![0.0; 120], &[20, 6]).unwrap());
+        let other = Packed::from(Dense::new(vec![0.0; 120], &[20, 6]).unwrap());
         assert!(layer.pack(&other, &Dispatcher::probe().unwrap()).is_err());
         let vector = Var::zeros(6, candle_core::DType::F32, &Device::Cpu).unwrap();
         assert!(Linear::new(vector, None).is_err());

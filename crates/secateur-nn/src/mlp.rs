@@ -133,12 +133,12 @@ mod tests {
         for (name, shape) in [("fc1.weight", [3, 2]), ("fc2.weight", [2, 4])] {
             let dense =
                 secateur_storage::Dense::new(vec![0.0; shape[0] * shape[1]], &shape).unwrap();
-            checkpoint.tensors.insert(name.into(), secateur_storage::Packed::Dense(dense));
+            checkpoint.tensors.insert(name.into(), dense.into());
         }
         assert!(matches!(load(&checkpoint), Err(NnError::Shape { .. })));
         for (name, shape) in [("fc1.bias", vec![1]), ("fc1.weight", vec![6])] {
             let dense = secateur_storage::Dense::new(vec![0.0; shape[0]], &shape).unwrap();
-            checkpoint.tensors.insert(name.into(), secateur_storage::Packed::Dense(dense));
+            checkpoint.tensors.insert(name.into(), dense.into());
             assert!(load(&checkpoint).unwrap_err().to_string().contains(name));
         }
     }

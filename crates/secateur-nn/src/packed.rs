@@ -24,7 +24,7 @@ impl PackedWeight {
             product: Product::new(weight, dispatcher)?,
             bias,
             format: weight.format(),
-            nonzero: weight.values().iter().filter(|value| **value != 0.0).count(),
+            nonzero: weight.values().to_f32()?.iter().filter(|value| **value != 0.0).count(),
         })
     }
 

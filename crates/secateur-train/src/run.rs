@@ -159,8 +159,8 @@ impl Run {
     ) -> Result<(Checkpoint, Checkpoint), TrainError> {
         let (mut pruned, mut mask_file) = (checkpoint(network)?, Checkpoint::default());
         for (name, mask) in masks {
-            if let Some(Packed::Dense(weight)) = pruned.tensors.get(name) {
-                let packed = Packed::pack(weight, mask, self.pattern)?;
+            if let Some(weight) = pruned.tensors.get(name) {
+                let packed = Packed::pack(&weight.unpack(), mask, self.pattern)?;
                 // A layer that kept everything is dense, and claims nothing.
                 if packed.format() != Format::Dense {
                     pruned.patterns.insert(name.clone(), self.pattern);
@@ -170,7 +170,7 @@ impl Run {
             mask_file.masks.insert(name.clone(), mask.clone());
             mask_file.patterns.insert(name.clone(), self.pattern);
         }
-        Ok((Checkpoint::from_bytes(&pruned.to_bytes()?)?, mask_file))
+        Ok((Checkpoint::from_bytes(pruned.to_bytes()?)?, mask_file))
     }
 
     /// Puts the dense weights back for one look at the test samples.
@@ -185,7 +185,7 @@ impl Run {
         for (name, parameter) in &parameters {
             sparse.insert(name, parameter.copy()?);
             if let Some(weight) = dense.tensors.get(name) {
-                let values = weight.unpack().into_values();
+                let values = weight.unpack().to_f32()?.into_owned();
                 parameter.set(&Tensor::from_vec(values, parameter.shape(), parameter.device())?)?;
             }
         }
@@ -204,7 +204,7 @@ fn checkpoint<N: Network>(network: &N) -> Result<Checkpoint, TrainError> {
     let mut checkpoint = Checkpoint::default();
     for (name, parameter) in network.parameters() {
         let values = parameter.flatten_all()?.to_vec1::<f32>()?;
-        checkpoint.tensors.insert(name, Packed::Dense(Dense::new(values, parameter.dims())?));
+        checkpoint.tensors.insert(name, Dense::new(values, parameter.dims())?.into());
     }
     Ok(checkpoint)
 }

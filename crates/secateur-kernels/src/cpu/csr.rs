@@ -6,7 +6,7 @@
 
 use super::simd::Simd;
 use crate::reference::entries;
-use secateur_storage::Packed;
+use secateur_storage::{Packed, StorageError};
 
 /// A weight as compressed sparse rows.
 #[derive(Debug)]
@@ -20,12 +20,14 @@ pub(crate) struct Csr {
 
 impl Csr {
     /// `None` when columns do not fit 32 bits.
-    pub fn new(weight: &Packed) -> Option<Self> {
+    pub fn new(weight: &Packed) -> Result<Option<Self>, StorageError> {
         let (rows, cols) = weight.matrix();
-        u32::try_from(cols).ok()?;
+        if u32::try_from(cols).is_err() {
+            return Ok(None);
+        }
         let mut csr =
             Self { rows, cols, starts: vec![0; rows + 1], columns: vec![], values: vec![] };
-        for (row, col, value) in entries(weight) {
+        for (row, col, value) in entries(weight)? {
             csr.columns.push(col as u32);
             csr.values.push(value);
             csr.starts[row + 1] = csr.values.len();
@@ -33,7 +35,7 @@ impl Csr {
         for row in 0..rows {
             csr.starts[row + 1] = csr.starts[row + 1].max(csr.starts[row]);
         }
-        Some(csr)
+        Ok(Some(csr))
     }
 
     pub fn bytes(&self) -> usize {

@@ -22,7 +22,7 @@
 
 use super::simd::Simd;
 use crate::lines::Lines;
-use secateur_storage::Packed24;
+use secateur_storage::Indices;
 
 /// Rows of a block.
 pub(super) const BLOCK_ROWS: usize = 128;
@@ -44,8 +44,8 @@ pub(crate) struct TwoFour {
 }
 
 impl TwoFour {
-    pub fn new(weight: &Packed24) -> Self {
-        let (rows, cols) = (weight.rows(), weight.cols());
+    /// `indices` and `values` (two per group, row by row) of a `rows × cols` weight.
+    pub fn new((rows, cols): (usize, usize), indices: &Indices, values: &[f32]) -> Self {
         let words = cols.div_ceil(WORD);
         let units = rows.next_multiple_of(ROW_QUANTUM) / 2 * words * UNITS;
         let mut packed =
@@ -55,7 +55,8 @@ impl TwoFour {
             let mut word = 0;
             // Slots beyond the row's end too: they point at padding, which is zero, while index 0
             // would point at a column that may hold an infinity.
-            for (col, value) in weight.slots(row) {
+            let values = values[row * indices.slots()..].iter();
+            for (col, value) in indices.columns(row).zip(values) {
                 if col / WORD != word {
                     (word, slots) = (col / WORD, [0; 16]);
                 }
@@ -63,7 +64,7 @@ impl TwoFour {
                 let unit = packed.unit(row / 2, word) + col % WORD / 16;
                 let lane = col % 16 / 4 * 4 + row % 2 * 2 + usize::from(*slot);
                 *slot += 1;
-                packed.values.set(unit * 16 + lane, value);
+                packed.values.set(unit * 16 + lane, *value);
                 packed.indices[unit] |= ((col % 4) as u32) << (2 * lane);
             }
         }
