@@ -66,7 +66,7 @@ fn what_is_packed_equals_what_is_masked() {
     let (split, dispatcher) = (split(), Dispatcher::probe().unwrap());
     let mut masked = outcome.pruned.clone();
     for packed in masked.tensors.values_mut() {
-        *packed = Packed::Dense(packed.unpack());
+        *packed = packed.unpack().into();
     }
     let masked = Mlp::load(&masked, &dispatcher, &Device::Cpu).unwrap();
     let flat = |network: &Mlp| -> Vec<Vec<f32>> {

@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod convert;
 mod data;
+mod gguf;
+mod inspect;
 mod measure;
 mod methods;
 mod observations;
@@ -14,6 +17,7 @@ mod recipe;
 mod report;
 mod table;
 mod tidy;
+mod verify;
 mod weights;
 mod workspace;
 
@@ -33,6 +37,9 @@ enum Command {
     PruneFinetune(prune_finetune::Args),
     Prune(prune::Args),
     Permute(permute::Args),
+    Convert(convert::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -47,17 +54,30 @@ fn main() -> ExitCode {
         Command::PruneFinetune(args) => prune_finetune::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Permute(args) => permute::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Inspect(args) => return answered(inspect::run(args)),
+        Command::Verify(args) => return answered(verify::run(args)),
         Command::Data(args) => data::run(args),
         Command::Tidy => tidy::run(),
         Command::MeasureMemory(args) => measure::print_memory(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            progress::tell(&format!("error: {}", explain(&error)));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error, 1),
     }
+}
+
+/// The status of a question: 0 for yes, 1 for no, 2 if there is no answer, as `cmp` has it.
+fn answered(answer: anyhow::Result<bool>) -> ExitCode {
+    match answer {
+        Ok(yes) => ExitCode::from(u8::from(!yes)),
+        Err(error) => failed(&error, 2),
+    }
+}
+
+fn failed(error: &anyhow::Error, status: u8) -> ExitCode {
+    progress::tell(&format!("error: {}", explain(error)));
+    ExitCode::from(status)
 }
 
 /// The error and its causes, each said once: many of our errors quote their cause already, and

@@ -53,6 +53,19 @@ pub fn bar(message: &str, length: usize) -> Span {
     span
 }
 
+/// A bar of so many bytes, shown until it is dropped.
+pub fn bytes_bar(message: &str, bytes: u64) -> Span {
+    let span = info_span!("progress");
+    let style = ProgressStyle::with_template(
+        "{span_child_prefix}{msg:<16} {wide_bar} {bytes:>10}/{total_bytes} {bytes_per_sec}, {eta} left",
+    );
+    span.pb_set_style(&style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    span.pb_set_length(bytes);
+    span.pb_set_message(message);
+    span.pb_start();
+    span
+}
+
 /// A sign of life for work whose steps cannot be counted, shown until it is dropped.
 pub fn spinner(message: &str) -> Span {
     let span = info_span!("progress");

@@ -15,8 +15,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use secateur::{
     criteria::{Allocation, Criterion, CriterionError, Cut, Refit, Statistics, prune_in_steps},
     mask::Target,
-    prelude::{Mask, Packed},
-    storage::Format,
+    prelude::Mask,
 };
 use serde::Serialize;
 use std::{
@@ -129,9 +128,6 @@ pub fn run(args: Args) -> Result<()> {
         if args.refit { Box::new(Refit::new(criterion)) } else { criterion };
     let allocation = args.allocation.allocation();
     // Whatever can be refused is refused before the work is done.
-    if args.packed {
-        weights.check_packable()?;
-    }
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     ensure!(
         folder.is_none_or(Path::is_dir) && !args.out.is_dir(),
@@ -170,9 +166,14 @@ pub fn run(args: Args) -> Result<()> {
         tracing::debug!("{} in {:.1} s", names.join(", "), start.elapsed().as_secs_f64());
     }
     drop(bar);
-    match args.packed {
-        false => weights.write(&changed, &args.out)?,
-        true => write_packed(&weights, &changed, &masks, &args)?,
+    let mut checkpoint = weights.checkpoint(&changed)?;
+    if args.packed {
+        for (name, mask) in &masks {
+            Weights::pack(&mut checkpoint, name, mask, args.pattern.pattern())?;
+        }
+        checkpoint.save(&args.out)?;
+    } else {
+        checkpoint.save_dense(&args.out)?;
     }
 
     let total: usize = masks.values().map(Mask::len).sum();
@@ -247,7 +248,7 @@ fn cut(
     for name in names {
         let tensor = weights.tensor(name)?.context("a tensor was there and is gone")?;
         layers.insert(name.clone(), tensor);
-        masks.extend(weights.mask(name).map(|mask| (name.clone(), mask)));
+        masks.extend(weights.mask(name)?.map(|mask| (name.clone(), mask)));
     }
     let needs = criterion.needs();
     let observe = |layers: &BTreeMap<String, Tensor>| -> Result<BTreeMap<String, Statistics>> {
@@ -275,25 +276,6 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
         }
         _ => error,
     }
-}
-
-/// Packs what the masks keep, proves it, and writes it in secateur's own format.
-fn write_packed(
-    weights: &Weights,
-    changed: &BTreeMap<String, Tensor>,
-    masks: &BTreeMap<String, Mask>,
-    args: &Args,
-) -> Result<()> {
-    let mut checkpoint = weights.checkpoint(changed)?;
-    for (name, mask) in masks {
-        let Some(Packed::Dense(dense)) = checkpoint.tensors.get(name) else { continue };
-        let packed = Packed::pack(dense, mask, args.pattern.pattern())?;
-        if packed.format() != Format::Dense {
-            checkpoint.patterns.insert(name.clone(), args.pattern.pattern());
-        }
-        checkpoint.tensors.insert(name.clone(), packed);
-    }
-    Ok(checkpoint.save(&args.out)?)
 }
 
 /// What was done, for people.

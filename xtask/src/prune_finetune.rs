@@ -284,7 +284,7 @@ fn verify(file: &Path, masks: &Checkpoint, pattern: Pattern) -> Result<bool> {
         let weight = written.tensors.get(name).with_context(|| format!("{name} is missing"))?;
         let stored = weight.mask().map_or_else(|| Mask::full(weight.shape()), Ok)?;
         stored.verify(&pattern).with_context(|| format!("{name} in {}", file.display()))?;
-        let nonzero: Vec<bool> = weight.unpack().values().iter().map(|w| *w != 0.0).collect();
+        let nonzero: Vec<bool> = weight.unpack().to_f32()?.iter().map(|w| *w != 0.0).collect();
         let nonzero = Mask::from_bools(&nonzero, weight.shape())?;
         ensure!(nonzero.is_subset_of(mask)?, "{name} has weights outside its mask");
     }

@@ -109,7 +109,7 @@ fn ms(time: f64) -> String {
 }
 
 /// With thin spaces between thousands.
-fn count(n: usize) -> String {
+pub fn count(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
