@@ -37,8 +37,9 @@ pub(crate) fn write_file(
     let writer = Writer::of_file(&pending, conversion.to, source.metadata(), room)?;
     let parts = std::thread::scope(|scope| {
         let (sync, syncs) = mpsc::channel::<()>();
-        // Errors of syncing come again when the file is finished.
-        scope.spawn(|| syncs.into_iter().for_each(|()| drop(pending.file().sync_data())));
+        // The system tells of a failed write once, so the last sync would not hear of it again.
+        let syncing =
+            scope.spawn(|| syncs.into_iter().try_for_each(|()| pending.file().sync_data()));
         let (hash, masks) = mpsc::sync_channel::<(&str, Mask)>(4);
         let claims = scope.spawn(|| masks.into_iter().map(claim_two_of_four).collect::<Vec<_>>());
         let mut stream = Stream { source, conversion, path, file: pending.file(), writer };
@@ -61,7 +62,9 @@ pub(crate) fn write_file(
                 let _ = sync.send(());
             }
         }
-        drop(hash);
+        drop((hash, sync));
+        let synced = syncing.join().expect("syncing reports errors, it does not panic");
+        synced.map_err(|source| failed("sync", path, source))?;
         for claim in claims.join().expect("hashing reports errors, it does not panic") {
             let (name, entry) = claim?;
             stream.writer.claim(name, entry);
