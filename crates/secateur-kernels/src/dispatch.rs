@@ -170,7 +170,13 @@ impl Dispatcher {
             let reason = format!("slower here, an estimated {}", Duration(*slower));
             turned_down.push((self.kernel_name(*kind, problem), reason));
         }
-        Plan { problem: *problem, kind, kernel: self.kernel_name(kind, problem), estimate, turned_down }
+        Plan {
+            problem: *problem,
+            kind,
+            kernel: self.kernel_name(kind, problem),
+            estimate,
+            turned_down,
+        }
     }
 
     /// The estimated time in nanoseconds.

@@ -221,7 +221,9 @@ impl Product {
         unsafe {
             match self.choose(tokens) {
                 Layout::Dense(weight) => weight.run(tier, x, tokens, order, *epilogue, y),
-                Layout::Sparse(_, weight) => drive::run(tier, weight, x, tokens, order, *epilogue, y),
+                Layout::Sparse(_, weight) => {
+                    drive::run(tier, weight, x, tokens, order, *epilogue, y)
+                }
             }
         }
     }

@@ -298,7 +298,9 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
             let bias = task.epilogue.bias.map_or(null(), |bias| bias[first..].as_ptr());
             let activation = task.epilogue.activation;
             match task.y {
-                Output::Panels(_) => finish::<S>(task.tier, sums, in_block, width, bias, activation),
+                Output::Panels(_) => {
+                    finish::<S>(task.tier, sums, in_block, width, bias, activation)
+                }
                 Output::Tokens { y, stride } => {
                     let y = y.add(cut.first * stride + first);
                     let mut bias = bias;

@@ -96,7 +96,8 @@ impl Runs {
         let zeros = panel_rows(self.cols) - 1;
         // Per group: the columns stored, ascending, with the values of each row.
         let mut shared: Vec<Vec<(usize, [f32; 4])>> = vec![vec![]; groups];
-        for chunk in entries.chunk_by(|a, b| (a.0 - first) / self.group == (b.0 - first) / self.group)
+        for chunk in
+            entries.chunk_by(|a, b| (a.0 - first) / self.group == (b.0 - first) / self.group)
         {
             let mut sorted = chunk.to_vec();
             sorted.sort_by_key(|entry| entry.1);

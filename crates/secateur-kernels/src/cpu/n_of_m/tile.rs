@@ -7,23 +7,18 @@ use crate::cpu::{
     simd::{Code, Four, Simd, Two},
 };
 
-/// Bytes of activations that a pass over a block works on: they stay in L1, beside all else.
-const TILE_BYTES: usize = 32 << 10;
 /// Pairs of rows whose weights are widened at once.
 const WIDENED: usize = 8;
 /// How far ahead of their use weights are asked for, in bytes.
 const AHEAD: usize = 2048;
 
-/// What one pass multiplies: some words of columns, for some pairs of rows.
+/// What one pass multiplies: a word of columns, for some pairs of rows. Several words at a time would
+/// save sums' way to L1 and back, and were slower: weights are read best in one stream.
 #[derive(Clone, Copy)]
 struct Pass {
     values: *const f32,
     indices: *const u8,
     pairs: usize,
-    words: usize,
-    /// From a word to the next, in units: of values, and of indices.
-    value_units: usize,
-    index_units: usize,
 }
 
 /// Sums of one block of rows over all columns: `sums[row][width]`, `width = V · LANES` tokens.
@@ -61,45 +56,30 @@ unsafe fn coded<S: Simd, C: Code, const V: usize>(
     sums: *mut f32,
 ) {
     let (width, pairs) = (V * S::LANES, weight.pairs(block));
-    let at_once = (TILE_BYTES / (WORD * width * size_of::<f32>())).max(1);
-    let stride = weight.word_units(block);
-    let mut widened = [[0.0_f32; UNIT]; WIDENED * UNITS * 8];
-    for word in (0..weight.words).step_by(at_once) {
-        let words = at_once.min(weight.words - word);
+    let mut widened = [[0.0_f32; UNIT]; WIDENED * UNITS];
+    for word in 0..weight.words {
         let unit = weight.unit(block * BLOCK_ROWS, word);
-        // SAFETY: the units of these words lie in the weight, which `new` sized; the words'
-        // activations lie in the panel and the sums are writable by the caller's promise.
+        // SAFETY: the units of this word lie in the weight, which `new` sized; the word's activations
+        // lie in the panel and the sums are writable by the caller's promise.
         unsafe {
             let x = panel.add(word * WORD * width);
-            let indices = weight.indices(unit);
             if weight.number == Number::F32 {
-                let values = weight.values(unit);
-                let (value_units, index_units) = (stride, stride);
-                let pass = Pass { values, indices, pairs, words, value_units, index_units };
-                tile::<S, C, V>(pass, x, sums, word == 0);
+                let (values, indices) = (weight.values(unit), weight.indices(unit));
+                tile::<S, C, V>(Pass { values, indices, pairs }, x, sums, word == 0);
                 continue;
             }
             // A few rows at a time are widened into L1, where the pass then reads them.
             for pair in (0..pairs).step_by(WIDENED) {
                 let some = WIDENED.min(pairs - pair);
                 let (row, units) = (block * BLOCK_ROWS + 2 * pair, some / C::PAIRS * UNITS);
-                for word in 0..words {
-                    let from = unit + word * stride + pair / C::PAIRS * UNITS;
-                    let to = widened.as_mut_ptr().add(word * units).cast::<f32>();
-                    match weight.number {
-                        Number::Bf16 => widen::<S, Bf16>(weight, row, from, units, to),
-                        Number::F16 => widen::<S, F16>(weight, row, from, units, to),
-                        _ => widen::<S, I8>(weight, row, from, units, to),
-                    }
+                let from = unit + pair / C::PAIRS * UNITS;
+                let to = widened.as_mut_ptr().cast::<f32>();
+                match weight.number {
+                    Number::Bf16 => widen::<S, Bf16>(weight, row, from, units, to),
+                    Number::F16 => widen::<S, F16>(weight, row, from, units, to),
+                    _ => widen::<S, I8>(weight, row, from, units, to),
                 }
-                let pass = Pass {
-                    values: widened.as_ptr().cast(),
-                    indices: weight.indices(unit + pair / C::PAIRS * UNITS),
-                    pairs: some,
-                    words,
-                    value_units: units,
-                    index_units: stride,
-                };
+                let pass = Pass { values: to, indices: weight.indices(from), pairs: some };
                 tile::<S, C, V>(pass, x, sums.add(2 * pair * width), word == 0);
             }
         }
@@ -148,13 +128,12 @@ unsafe fn tile<S: Simd, C: Code, const V: usize>(
 ) {
     // SAFETY: handed on to the caller. Pairs are a multiple of 4.
     unsafe {
-        if V == S::MOST {
-            rows::<S, C, V, 1, 1>(pass, x, sums, first);
-        } else if V > 1 {
-            rows::<S, C, V, 2, 1>(pass, x, sums, first);
-        } else {
-            // So few sums would wait for each other: two for each row.
-            rows::<S, C, V, 2, 2>(pass, x, sums, first);
+        // Sums for 16 vectors in AVX-512, 8 in AVX2: as many as multiply-adds are under way at once.
+        match S::MOST / V {
+            1 => rows::<S, C, V, 1, 1>(pass, x, sums, first),
+            2 => rows::<S, C, V, 2, 1>(pass, x, sums, first),
+            4 => rows::<S, C, V, 2, 2>(pass, x, sums, first),
+            _ => rows::<S, C, V, 4, 2>(pass, x, sums, first),
         }
     }
 }
@@ -175,48 +154,50 @@ unsafe fn rows<S: Simd, C: Code, const V: usize, const P: usize, const E: usize>
     for pair in (0..pass.pairs).step_by(P) {
         // SAFETY: `S` runs here by the caller's promise.
         let mut acc = [[[[unsafe { S::zero() }; V]; E]; 2]; P];
-        for word in 0..pass.words {
-            for unit in 0..UNITS {
-                // SAFETY: the unit lies in the pass, and in it the pair's quads and their indices. A
-                // column is below 16, and its V vectors lie in its row of `x`.
-                unsafe {
-                    let x = x.add((word * UNITS + unit) * UNIT * width);
-                    let (mut values, mut bits) = ([pass.values; P], [0; P]);
-                    for p in 0..P {
-                        let set = (pair + p) / C::PAIRS * UNITS + unit;
-                        let in_unit = (pair + p) % C::PAIRS;
-                        let value = (word * pass.value_units + set) * UNIT;
-                        values[p] = pass.values.add(value + in_unit * 4 * C::QUADS);
-                        let index = (word * pass.index_units + set) * C::BYTES * C::PAIRS;
-                        bits[p] = index_bits::<C>(pass.indices.add(index + in_unit * C::BYTES));
-                        S::prefetch(values[p].wrapping_byte_add(AHEAD));
-                    }
-                    for p in 0..P {
-                        quad::<S, C, V, E, 0>(&mut acc[p], values[p], bits[p], x);
-                    }
-                    for p in 0..P {
-                        if C::QUADS > 1 {
-                            quad::<S, C, V, E, 1>(&mut acc[p], values[p], bits[p], x);
-                        }
-                    }
-                    for p in 0..P {
-                        if C::QUADS > 2 {
-                            quad::<S, C, V, E, 2>(&mut acc[p], values[p], bits[p], x);
-                            quad::<S, C, V, E, 3>(&mut acc[p], values[p], bits[p], x);
-                        }
-                    }
+        for unit in 0..UNITS {
+            // SAFETY: the unit lies in the pass, and in it the pair's quads and their indices. A column
+            // is below 16, and its V vectors lie in its row of `x`.
+            unsafe {
+                let x = x.add(unit * UNIT * width);
+                let (mut values, mut bits) = ([pass.values; P], [0; P]);
+                for p in 0..P {
+                    let at = (pair + p) / C::PAIRS * UNITS + unit;
+                    let in_unit = (pair + p) % C::PAIRS;
+                    values[p] = pass.values.add(at * UNIT + in_unit * 4 * C::QUADS);
+                    let index = (at * C::PAIRS + in_unit) * C::BYTES;
+                    bits[p] = index_bits::<C>(pass.indices.add(index));
+                    S::prefetch(values[p].wrapping_byte_add(AHEAD));
                 }
+                // Written out, with constants for indices: a loop would keep the sums in memory.
+                macro_rules! pairs {
+                    ($q:literal: $($p:literal)*) => {$(
+                        if P > $p {
+                            let p = $p % P;
+                            quad::<S, C, V, E, $q>(&mut acc[p], values[p], bits[p], x);
+                        }
+                    )*};
+                }
+                macro_rules! quads {
+                    ($($q:literal)*) => {$(
+                        if C::QUADS > $q {
+                            pairs!($q: 0 1 2 3);
+                        }
+                    )*};
+                }
+                quads!(0 1 2 3);
             }
         }
         // SAFETY: 2 · P rows of `sums`, within it by the count of pairs.
         unsafe {
-            for acc in acc.iter().flatten() {
-                for v in 0..V {
-                    let to = sums.add(v * S::LANES);
-                    let sum = if E > 1 { S::add(acc[0][v], acc[E - 1][v]) } else { acc[0][v] };
-                    S::store(to, if first { sum } else { S::add(sum, S::load(to)) });
+            for p in 0..P {
+                for r in 0..2 {
+                    for v in 0..V {
+                        let (sum, to) = (acc[p][r][0][v], sums.add(v * S::LANES));
+                        let sum = if E > 1 { S::add(sum, acc[p][r][E - 1][v]) } else { sum };
+                        S::store(to, if first { sum } else { S::add(sum, S::load(to)) });
+                    }
+                    sums = sums.add(width);
                 }
-                sums = sums.add(width);
             }
         }
     }
