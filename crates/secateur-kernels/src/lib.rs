@@ -31,11 +31,13 @@ mod dense;
 mod dispatch;
 mod error;
 mod lines;
+mod machine;
 mod problem;
 mod product;
 pub mod reference;
 
 pub use dispatch::{Dispatcher, Plan, Tier};
 pub use error::KernelError;
+pub use machine::{bandwidth, peak};
 pub use problem::{KernelKind, Problem};
 pub use product::Product;
