@@ -28,10 +28,11 @@ pub fn find(rows: &[Row]) -> Vec<Compared> {
                     && other.pattern.pattern() == pattern
             })
         };
+        let tokens = if row.tokens == 1 { "token" } else { "tokens" };
         let threads =
             if row.threads > 1 { format!(", {} threads", row.threads) } else { String::new() };
         let of =
-            format!("{} {}, {}, {} tokens{threads}", row.what(), row.tier, row.shape, row.tokens);
+            format!("{} {}, {}, {} {tokens}{threads}", row.what(), row.tier, row.shape, row.tokens);
         let mut compare = |with, other: Option<&Row>| {
             if let Some(other) = other {
                 let ratio = row.gflops / other.gflops;

@@ -4,14 +4,17 @@
 //! The roofline counts what is done, not what dense would do: multiplications of stored weights over bytes
 //! that must be read and written at least once. What stays in a cache may lie above the memory's line.
 
-use super::{Answer, cases::Layout, rows::Row};
+use super::{Answer, rows::Row};
 use anyhow::{Context, Result, anyhow};
 use plotters::{
     coord::Shift,
     prelude::*,
-    style::{Color, RGBColor},
+    style::{
+        Color, RGBColor,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
-use secateur::{kernels::Tier, storage::write_atomically};
+use secateur::storage::write_atomically;
 use std::path::Path;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -135,7 +138,7 @@ fn roofline(answer: &Answer, area: &Area<'_>) -> Result<()> {
     let points: Vec<(f64, f64)> = alone.iter().map(|row| point(row)).collect();
     let least = points.iter().map(|p| p.0).fold(peak / memory, f64::min) / 2.0;
     let most = points.iter().map(|p| p.0).fold(peak / memory, f64::max) * 2.0;
-    let lowest = points.iter().map(|p| p.1).fold(peak, f64::min) / 2.0;
+    let lowest = points.iter().map(|p| p.1).fold(peak, f64::min) / 4.0;
     let highest = points.iter().map(|p| p.1).fold(peak, f64::max) * 3.0;
     let mut chart = ChartBuilder::on(area)
         .caption("Roofline of one core: multiplications done, not skipped", (FONT, 16))
@@ -153,12 +156,17 @@ fn roofline(answer: &Answer, area: &Area<'_>) -> Result<()> {
         .light_line_style(TRANSPARENT)
         .draw()
         .map_err(failed)?;
+    let right = (FONT, 12).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Bottom));
+    let middle = (peak / memory * least).sqrt();
+    let said = Text::new(format!("{memory:.0} GB/s"), (middle, middle * memory), right.clone());
+    chart.draw_series([said]).map_err(failed)?;
     for (tier, peak) in peaks {
         let ridge = peak / memory;
         let roof = [(least, least * memory), (ridge.max(least), *peak), (most, *peak)];
         let roof: Vec<(f64, f64)> = roof.into_iter().filter(|p| p.1 >= lowest).collect();
         chart.draw_series(LineSeries::new(roof, BLACK.mix(0.6))).map_err(failed)?;
-        let said = Text::new(format!("{tier}: {peak:.0}"), (most / 8.0, peak * 1.25), (FONT, 12));
+        let said =
+            Text::new(format!("{tier}: {peak:.0} GFLOP/s"), (most, peak * 1.04), right.clone());
         chart.draw_series([said]).map_err(failed)?;
     }
     let name = |row: &Row| format!("{}, {}", row.what(), row.kernel);
@@ -171,16 +179,14 @@ fn roofline(answer: &Answer, area: &Area<'_>) -> Result<()> {
     for (at, one) in names.iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
         let mine = alone.iter().filter(|row| name(row) == *one);
-        let hollow = |row: &Row| row.layout == Layout::FeatureMajor || row.tier != Tier::Avx512;
-        let dot = mine.map(|row| {
-            let style = if hollow(row) { colour.stroke_width(1) } else { colour.filled() };
-            Circle::new(point(row), 4, style)
-        });
+        // A second time round the colours, rings.
+        let style = if at < COLOURS.len() { colour.filled() } else { colour.stroke_width(1) };
+        let dots = mine.map(|row| Circle::new(point(row), 4, style));
         chart
-            .draw_series(dot)
+            .draw_series(dots)
             .map_err(failed)?
             .label(one)
-            .legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+            .legend(move |(x, y)| Circle::new((x + 8, y), 4, style));
     }
     legend(&mut chart, SeriesLabelPosition::LowerRight)
 }
@@ -208,6 +214,7 @@ where
 mod tests {
     use super::*;
     use crate::bench::{Machine, cases::Setting, rows};
+    use secateur::kernels::Tier;
     use std::collections::BTreeMap;
 
     fn answer(rows: Vec<Row>) -> Answer {
