@@ -126,11 +126,16 @@ def timed(product):
     """Seconds of one call: the mean over a turn, after a call to warm up."""
     start = time.perf_counter()
     product()
-    repeats = max(1, math.ceil(ARGS.seconds / max(time.perf_counter() - start, 1e-9)))
-    start = time.perf_counter()
-    for _ in range(repeats):
-        product()
-    return (time.perf_counter() - start) / repeats
+    one = time.perf_counter() - start
+    start, calls, took = time.perf_counter(), 0, 0.0
+    while calls == 0 or took < ARGS.seconds:
+        more = max(1, math.ceil((ARGS.seconds - took) / max(one, 1e-9)))
+        for _ in range(more):
+            product()
+        calls += more
+        took = time.perf_counter() - start
+        one = took / calls
+    return one
 
 
 def main():

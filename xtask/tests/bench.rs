@@ -92,6 +92,7 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         ("--peers damaged.csv", "line 1"),
         ("--peers missing.csv", "missing.csv"),
         ("--plot nowhere/speed.svg", "nowhere"),
+        ("--plot .", "is a folder"),
         ("--model minilm", "BERT"),
     ] {
         let rounds = if args.starts_with("--rounds") { "" } else { "--rounds 1" };

@@ -62,14 +62,21 @@ pub fn time<E>(
     mut call: impl FnMut() -> std::result::Result<(), E>,
     seconds: f64,
 ) -> std::result::Result<f64, E> {
-    let warm_up = Instant::now();
-    call()?;
-    let repeats = (seconds / warm_up.elapsed().as_secs_f64().max(1e-9)).ceil().clamp(1.0, 1e6);
     let start = Instant::now();
-    for _ in 0..repeats as u32 {
-        call()?;
+    call()?;
+    // A cold call says too little about how many fit; so the rest is asked for once more.
+    let mut one = start.elapsed().as_secs_f64();
+    let (start, mut calls, mut took) = (Instant::now(), 0.0, 0.0);
+    while calls == 0.0 || took < seconds {
+        let more = ((seconds - took) / one.max(1e-9)).ceil().clamp(1.0, 1e6);
+        for _ in 0..more as u32 {
+            call()?;
+        }
+        calls += more;
+        took = start.elapsed().as_secs_f64();
+        one = took / calls;
     }
-    Ok(start.elapsed().as_secs_f64() / repeats)
+    Ok(one)
 }
 
 /// The last weight drawn, which the cases of one shape share.
@@ -109,6 +116,20 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cold_first_call_does_not_shorten_the_rest() {
+        let mut calls = 0;
+        let slow_at_first = || {
+            calls += 1;
+            let pause = if calls == 1 { 20 } else { 1 };
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            Ok::<(), ()>(())
+        };
+        let one = time(slow_at_first, 0.02).expect("no call fails");
+        assert!((0.001..0.02).contains(&one), "{one}");
+        assert!(calls > 2);
+    }
 
     #[test]
     fn questions_are_answered_one_by_one() {

@@ -105,8 +105,10 @@ impl fmt::Display for BreakEven {
             write!(f, "{separator}slower than dense at {}", list(&self.slower_at))?;
             separator = "; ";
         }
-        for tokens in &self.crosses_at {
-            write!(f, "{separator}breaks even at about {tokens:.0} tokens")?;
+        if !self.crosses_at.is_empty() {
+            let said: Vec<String> =
+                self.crosses_at.iter().map(|tokens| format!("{tokens:.0}")).collect();
+            write!(f, "{separator}breaks even at about {} tokens", said.join(" and "))?;
             separator = "; ";
         }
         if !self.planned_dense_at.is_empty() {
@@ -142,14 +144,14 @@ mod tests {
 
     #[test]
     fn crossings_lie_between_what_was_measured() {
-        let found = find(&line(&[(16, 1.5), (1, 0.5), (4, 0.5), (64, 2.0)], false));
+        let found = find(&line(&[(16, 1.5), (1, 0.5), (4, 0.5), (64, 0.5)], false));
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].slower_at, [1, 4]);
-        assert_eq!(found[0].crosses_at, [8.0]);
+        assert_eq!(found[0].slower_at, [1, 4, 64]);
+        assert_eq!(found[0].crosses_at, [8.0, 32.0]);
         assert_eq!(
             explain(&found),
-            "break-even:\n  8x8 f32 2:4, 2:4 portable: slower than dense at 1, 4 tokens; breaks even at \
-             about 8 tokens\n"
+            "break-even:\n  8x8 f32 2:4, 2:4 portable: slower than dense at 1, 4, 64 tokens; breaks even \
+             at about 8 and 32 tokens\n"
         );
     }
 

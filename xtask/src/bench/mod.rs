@@ -16,7 +16,7 @@ mod serve;
 mod show;
 
 use crate::progress;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cases::{Layout, Number, Request, Setting, Shape, TierName};
 use contenders::Ours;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -26,7 +26,11 @@ use secateur::{
     mask::Target,
 };
 use serde::Serialize;
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, btree_map::Entry},
+    path::PathBuf,
+};
 use tracing_indicatif::span_ext::IndicatifSpanExt;
 
 const HELP: &str = "\
@@ -34,8 +38,8 @@ A product y = x · Wᵀ has W [rows, cols] and x [tokens, cols]. Everybody who c
 round, timed over 5 ms or more after a call to warm up; figures are medians over the rounds, and minima
 beside them. GFLOP/s are as if dense: 2 · rows · cols · tokens / time.
 
-Without --shapes, --tokens, --threads, --dtypes, --patterns and --tiers, what docs/kernel-cpu.md promises is
-measured, in some minutes. With any of them, all their values are crossed; what is left out is 3072x768,
+Without --shapes, --tokens, --threads, --dtypes, --patterns and --tiers, everything that is promised of the
+kernels is measured, in some minutes. With any of them, all their values are crossed; what is left out is 3072x768,
 1,16,128,512 tokens, 1 thread, f32, 2:4, and the best tier here.
 
 Dense products in the same rounds: candle as its users have it (candle_*, built once as a program of its
@@ -147,6 +151,9 @@ pub fn run(args: Args) -> Result<()> {
         let is_there = path.as_os_str().is_empty() || path.is_dir();
         ensure!(is_there, "--plot: there is no folder {}", path.display());
     }
+    if let Some(folder) = args.plot.iter().find(|path| path.is_dir()) {
+        bail!("--plot: {} is a folder, not a file to write", folder.display());
+    }
     let candle = if args.no_peers { None } else { Some(peers::build()?) };
 
     let answer = Bench { here, rounds: args.rounds, candle, others }.run(&settings)?;
@@ -231,10 +238,12 @@ impl Bench {
             }
             let ours = ours.as_mut().context("weights were drawn")?;
             ours.prepare(&setting.sparse)?;
-            if !teams.contains_key(&setting.threads) {
-                teams.insert(setting.threads, Team::new(setting.threads, self.candle.as_deref())?);
-            }
-            let team = &teams[&setting.threads];
+            let team = match teams.entry(setting.threads) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    place.insert(Team::new(setting.threads, self.candle.as_deref())?)
+                }
+            };
             let mut contenders = ours.contenders(setting, &team.pool)?;
             for peer in &team.peers {
                 contenders.extend(peers::contenders(peer, setting)?);
