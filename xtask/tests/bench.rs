@@ -4,6 +4,7 @@
 use serde_json::Value;
 use std::{
     fs,
+    io::Write,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -60,6 +61,17 @@ fn figures_of_others_count_where_they_fit() {
         let beaten = row["dense_best_name"] == "ort_f32";
         assert_eq!(beaten, row["tokens"] == 4, "{row}");
     }
+}
+
+/// The child with AVX-512 is this program.
+#[test]
+fn a_child_answers_until_nothing_more_is_asked() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let command = command.arg("bench-serve").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"case candle_f32 8 32 4\ngo 0 0\n").unwrap();
+    let answers = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(answers.starts_with("ready 0\ntook ") && answers.lines().count() == 2, "{answers}");
 }
 
 #[test]

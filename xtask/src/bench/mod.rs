@@ -14,49 +14,49 @@ mod rows;
 #[path = "../../peers/src/serve.rs"]
 mod serve;
 mod show;
+mod suite;
 
 use crate::progress;
-use anyhow::{Context, Result, bail, ensure};
-use cases::{Layout, Number, Request, Setting, Shape, TierName};
-use contenders::Ours;
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use rows::{Dense, Row};
+use anyhow::{Result, bail, ensure};
+use cases::{Layout, Number, Request, Shape, TierName};
+use rows::Row;
 use secateur::{
-    kernels::{self, Dispatcher, Tier},
+    kernels::{Dispatcher, Tier},
     mask::Target,
 };
 use serde::Serialize;
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, btree_map::Entry},
-    path::PathBuf,
-};
-use tracing_indicatif::span_ext::IndicatifSpanExt;
+use std::path::PathBuf;
+use suite::{Bench, DenseRow, Machine};
 
 const HELP: &str = "\
-A product y = x · Wᵀ has W [rows, cols] and x [tokens, cols]. Everybody who can multiply it runs once per
-round, timed over 5 ms or more after a call to warm up; figures are medians over the rounds, and minima
-beside them. GFLOP/s are as if dense: 2 · rows · cols · tokens / time.
+A product y = x · Wᵀ has W [rows, cols] and x [tokens, cols]. Everybody who can multiply it runs
+once per round, timed over 5 ms or more after a call to warm up; figures are medians over the
+rounds, and minima beside them. GFLOP/s are as if dense: 2 · rows · cols · tokens / time.
 
-Without --shapes, --tokens, --threads, --dtypes, --patterns and --tiers, everything that is promised of the
-kernels is measured, in some minutes. With any of them, all their values are crossed; what is left out is 3072x768,
-1,16,128,512 tokens, 1 thread, f32, 2:4, and the best tier here.
+Without --shapes, --tokens, --threads, --dtypes, --patterns and --tiers, everything that is
+promised of the kernels is measured, in some minutes. With any of them, all their values are
+crossed; what is left out is 3072x768, 1,16,128,512 tokens, 1 thread, f32, 2:4, and the best tier
+here.
 
-Dense products in the same rounds: candle as its users have it (candle_*, built once as a program of its
-own: AVX-512 is off in it), candle with gemm/x86-v4 (candle_x86v4_*), the dense kernel here
-(secateur_gemm_f32) and faer. The speed-up is over the fastest of them that has the weight's dtype or f32;
-for the AVX2 tier, over those that AVX2 limits as well. To hold it against oneDNN and ONNX Runtime:
+Dense products in the same rounds: candle as its users have it (candle_*, built once as a program
+of its own: AVX-512 is off in it), candle with gemm/x86-v4 (candle_x86v4_*), the dense kernel here
+(secateur_gemm_f32) and faer. The speed-up is over the fastest of them that has the weight's dtype
+or f32; for the AVX2 tier, over those that AVX2 limits as well. To hold it against oneDNN and ONNX
+Runtime:
 
   python xtask/peers/dense.py --out peers.csv             # says what to install
   ONEDNN_MAX_CPU_ISA=AVX2 python xtask/peers/dense.py --out peers-avx2.csv
   cargo xtask bench --peers peers.csv --peers peers-avx2.csv
 
 --json prints one object on standard output, and everything else elsewhere:
-  {\"machine\": {\"peak_gflops\": {tier: of one core}, \"bandwidth_gb_s\"}, \"dense\": [{\"shape\", \"tokens\",
-  \"threads\", \"name\", \"dtype\", \"gflops\", \"gflops_at_min\"}], \"compared\", \"break_even\", \"rows\": [{\"shape\",
-  \"tokens\", \"threads\", \"dtype\", \"pattern\", \"layout\", \"tier\", \"kernel\", \"planned\": what the dispatcher
-  would run, \"gflops\", \"dense_best\", \"dense_best_name\", \"speedup\", each also …_at_min, \"speedup_candle\": over
-  candle_*, \"share_of_peak\"}]}
+  {\"machine\": {\"peak_gflops\": {tier: of one core}, \"bandwidth_gb_s\"},
+   \"dense\": [{\"shape\", \"tokens\", \"threads\", \"name\", \"dtype\", \"gflops\", \"gflops_at_min\"}],
+   \"compared\": [{\"of\", \"with\", \"ratio\", \"ratio_at_min\"}],
+   \"break_even\": [{\"shape\", \"threads\", \"what\", \"kernel\", \"tokens\", \"slower_at\", \"crosses_at\",
+     \"planned_dense_at\"}],
+   \"rows\": [{\"shape\", \"tokens\", \"threads\", \"dtype\", \"pattern\", \"layout\", \"tier\", \"kernel\",
+     \"planned\": what the dispatcher would run, \"gflops\", \"dense_best\", \"dense_best_name\",
+     \"speedup\", each also ..._at_min, \"speedup_candle\": over candle_*, \"share_of_peak\"}]}
 What was not measured is null.
 
 Examples:
@@ -97,7 +97,7 @@ pub struct Args {
     #[arg(long)]
     no_peers: bool,
     /// How often everybody has a turn
-    #[arg(long, value_name = "N", default_value_t = 21)]
+    #[arg(long, value_name = "N", default_value_t = 31)]
     rounds: usize,
     /// Draw speed-up over tokens and a roofline
     #[arg(long, value_name = "FILE.svg")]
@@ -115,27 +115,6 @@ pub struct Answer {
     compared: Vec<compare::Compared>,
     break_even: Vec<break_even::BreakEven>,
     rows: Vec<Row>,
-}
-
-/// What one core can do at most.
-#[derive(Serialize)]
-struct Machine {
-    /// By tier, multiply-adds on f32.
-    peak_gflops: BTreeMap<String, f64>,
-    bandwidth_gb_s: f64,
-}
-
-/// A dense product in one setting.
-#[derive(Serialize)]
-struct DenseRow {
-    #[serde(serialize_with = "cases::as_text")]
-    shape: Shape,
-    tokens: usize,
-    threads: usize,
-    name: String,
-    dtype: Number,
-    gflops: f64,
-    gflops_at_min: f64,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -201,128 +180,5 @@ impl Args {
             tiers: or(&tiers, vec![here.tier()]),
             layouts: vec![Layout::TokenMajor, Layout::FeatureMajor],
         }])
-    }
-}
-
-/// Everything that stays the same over all settings.
-struct Bench {
-    here: Dispatcher,
-    rounds: usize,
-    candle: Option<PathBuf>,
-    others: Vec<csv::Peer>,
-}
-
-impl Bench {
-    fn run(&self, settings: &[Setting]) -> Result<Answer> {
-        let machine_tier = self.machine();
-        let mut machine = Machine { peak_gflops: BTreeMap::new(), bandwidth_gb_s: 0.0 };
-        machine.bandwidth_gb_s = kernels::bandwidth();
-        for tier in settings.iter().flat_map(|s| &s.sparse).map(|sparse| sparse.tier) {
-            if !machine.peak_gflops.contains_key(tier.to_string().as_str()) {
-                machine.peak_gflops.insert(tier.to_string(), kernels::peak(tier)?);
-            }
-        }
-        let peak = |tier: Tier| machine.peak_gflops.get(&tier.to_string()).copied();
-
-        let bar =
-            progress::bar("bench", settings.iter().map(Self::cost).sum::<usize>() * self.rounds);
-        let (mut rows, mut dense_rows) = (Vec::new(), Vec::new());
-        let mut teams: BTreeMap<usize, Team> = BTreeMap::new();
-        let mut ours: Option<Ours> = None;
-        for setting in settings {
-            bar.pb_set_message(&setting.shape.to_string());
-            if ours.as_ref().is_none_or(|ours| ours.shape() != setting.shape) {
-                // The old weights go before the new ones come.
-                drop(ours.take());
-                ours = Some(Ours::new(setting.shape, Dispatcher::with_tier(machine_tier)?)?);
-            }
-            let ours = ours.as_mut().context("weights were drawn")?;
-            ours.prepare(&setting.sparse)?;
-            let team = match teams.entry(setting.threads) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    place.insert(Team::new(setting.threads, self.candle.as_deref())?)
-                }
-            };
-            let mut contenders = ours.contenders(setting, &team.pool)?;
-            for peer in &team.peers {
-                contenders.extend(peers::contenders(peer, setting)?);
-            }
-            let (mut dense, measured) = rounds::alternate(contenders, self.rounds, || {
-                bar.pb_inc(Self::cost(setting) as u64)
-            })?;
-            let fitting = self.others.iter().filter(|peer| peer.fits(setting));
-            dense.extend(fitting.map(|peer| peer.dense().clone()));
-            rows.extend(rows::rows(setting, &dense, &measured, machine_tier, peak));
-            dense_rows.extend(dense.iter().map(|dense| DenseRow::new(setting, dense)));
-        }
-        drop(bar);
-        self.tell_what_is_missing(settings, &rows);
-        let (compared, break_even) = (compare::find(&rows), break_even::find(&rows));
-        Ok(Answer { machine, dense: dense_rows, compared, break_even, rows })
-    }
-
-    /// The best tier of this machine, whatever tier is forced.
-    fn machine(&self) -> Tier {
-        let all = [Tier::Avx512, Tier::Avx2];
-        let found = all.into_iter().find(|tier| Dispatcher::with_tier(*tier).is_ok());
-        found.unwrap_or(self.here.tier())
-    }
-
-    /// About how long a round takes, in milliseconds: for the bar.
-    fn cost(setting: &Setting) -> usize {
-        let contenders = 5 + setting.sparse.len();
-        contenders * (10 + (setting.flops() / 5e7) as usize)
-    }
-
-    fn tell_what_is_missing(&self, settings: &[Setting], rows: &[Row]) {
-        let asked: usize = settings.iter().map(|setting| setting.sparse.len()).sum();
-        if rows.len() < asked {
-            let layouts = "products with feature-major activations are not there yet";
-            progress::tell(&format!(
-                "{} of {asked} rows were left out: {layouts}",
-                asked - rows.len()
-            ));
-        }
-        let fits = |peer: &&csv::Peer| settings.iter().any(|setting| peer.fits(setting));
-        if !self.others.is_empty() && self.others.iter().filter(fits).count() == 0 {
-            progress::tell(
-                "--peers: no line has a shape, tokens and threads that were measured here",
-            );
-        }
-    }
-}
-
-/// Who works with a number of threads: a pool of ours, and children.
-struct Team {
-    pool: ThreadPool,
-    peers: Vec<RefCell<peers::Peer>>,
-}
-
-impl Team {
-    fn new(threads: usize, candle: Option<&std::path::Path>) -> Result<Self> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
-        let peers = match candle {
-            Some(program) => {
-                vec![peers::Peer::stock(program, threads)?, peers::Peer::avx512(threads)?]
-            }
-            None => Vec::new(),
-        };
-        Ok(Self { pool, peers: peers.into_iter().map(RefCell::new).collect() })
-    }
-}
-
-impl DenseRow {
-    fn new(setting: &Setting, dense: &Dense) -> Self {
-        let gflops = |seconds: f64| setting.flops() / seconds / 1e9;
-        Self {
-            shape: setting.shape,
-            tokens: setting.tokens,
-            threads: setting.threads,
-            name: dense.name.clone(),
-            dtype: dense.number,
-            gflops: gflops(dense.figures.median),
-            gflops_at_min: gflops(dense.figures.min),
-        }
     }
 }

@@ -140,3 +140,24 @@ pub fn contenders<'a>(peer: &'a RefCell<Peer>, setting: &Setting) -> Result<Vec<
     };
     numbers.into_iter().map(contender).collect()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_ends_or_refuses_is_an_error() {
+        let setting =
+            Setting { shape: "8x8".parse().unwrap(), tokens: 1, threads: 1, sparse: vec![] };
+        let said = |program: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", program]);
+            let mut peer = Peer::start("candle", command, 1).unwrap();
+            format!("{:#}", peer.case("candle_f32", &setting).unwrap_err())
+        };
+        assert!(said("exit").contains("candle ended before"));
+        assert!(
+            said("read question; echo error no memory").contains("candle_f32 8 8 1\": no memory")
+        );
+    }
+}

@@ -213,7 +213,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Machine, cases::Setting, rows};
+    use crate::bench::{cases::Setting, rows, suite::Machine};
     use secateur::kernels::Tier;
     use std::collections::BTreeMap;
 
