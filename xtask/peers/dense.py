@@ -17,7 +17,7 @@ y = x W^T with W [rows, cols] constant and x [tokens, cols], every library as it
     ort_f32                   ONNX Runtime, MatMul with a constant weight, which it packs at load
 
 With ONEDNN_MAX_CPU_ISA=AVX2 only oneDNN's f32 product is held to AVX2, so that only it is measured, as
-onednn_avx2_f32. All have a turn in every round, timed over some milliseconds after a call to warm up.
+onednn_avx2_f32. For rows on two threads, run it once more with --threads 2. All have a turn in every round, timed over some milliseconds after a call to warm up.
 """
 
 import argparse
