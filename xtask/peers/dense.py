@@ -27,6 +27,8 @@ import sys
 import time
 
 COLUMNS = "shape,tokens,threads,impl,min_ms,med_ms,gflops_min,gflops_med"
+# Threads of the last turn's library spin before they sleep, on the cores that this turn needs.
+PAUSE = 0.05
 # Without arguments: every shape and number of tokens that `cargo xtask bench` measures without arguments.
 SMALL = ["3072x768", "768x3072", "1536x384", "384x1536", "384x384"]
 LARGE = ["4096x4096", "11008x4096"]
@@ -124,6 +126,8 @@ def contenders(weight, tokens):
 
 def timed(product):
     """Seconds of one call: the mean over a turn, after a call to warm up."""
+    if ARGS.threads > 1:
+        time.sleep(PAUSE)
     start = time.perf_counter()
     product()
     one = time.perf_counter() - start
