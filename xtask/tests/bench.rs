@@ -29,8 +29,10 @@ fn json_has_a_row_for_every_kernel() {
     let args = "--shapes 64x64,32x96 --tokens 1,4 --patterns 2:4,0.9 --dtypes f32,i8 --tiers portable \
                 --json --plot speed.svg";
     let rows = rows(&bench(folder.path(), args));
-    let token_major = rows.iter().filter(|row| row["layout"] == "token-major");
-    assert_eq!(token_major.count(), 2 * 2 * 2 * 2);
+    for layout in ["token-major", "feature-major"] {
+        let of_layout = rows.iter().filter(|row| row["layout"] == layout);
+        assert_eq!(of_layout.count(), 2 * 2 * 2 * 2);
+    }
     for row in &rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key}: {row}"));
         let text =

@@ -1,7 +1,10 @@
 //! Who answers a problem on this machine, and why? The machine is probed once, plans explain
 //! themselves, and a sparse kernel that would be slower than dense is turned down.
 
-use crate::{KernelError, KernelKind, Problem, cpu::drive::FEW};
+use crate::{
+    KernelError, KernelKind, Problem,
+    cpu::{drive::FEW, n_of_m::NOfM, runs::Runs},
+};
 use secateur_storage::Format;
 use std::fmt;
 
@@ -78,12 +81,12 @@ fn rates(kind: KernelKind, tier: Tier) -> Rates {
         (KernelKind::Dense, Tier::Avx512) => (15.0, 48.0, 48.0),
         (KernelKind::Dense, Tier::Avx2) => (15.0, 40.0, 48.0),
         (KernelKind::Dense, Tier::Portable) => (6.0, 12.0, 16.0),
-        (KernelKind::TwoFour, Tier::Avx512) => (15.0, 38.0, 5.0),
-        (KernelKind::TwoFour, Tier::Avx2) => (12.0, 32.0, 2.0),
-        (KernelKind::TwoFour, Tier::Portable) => (2.0, 8.0, 1.0),
-        (KernelKind::Csr, Tier::Avx512) => (2.1, 20.0, 5.0),
-        (KernelKind::Csr, Tier::Avx2) => (2.1, 20.0, 2.0),
-        (KernelKind::Csr, Tier::Portable) => (2.1, 10.0, 1.0),
+        (KernelKind::NOfM, Tier::Avx512) => (15.0, 38.0, 5.0),
+        (KernelKind::NOfM, Tier::Avx2) => (12.0, 32.0, 2.0),
+        (KernelKind::NOfM, Tier::Portable) => (2.0, 8.0, 1.0),
+        (KernelKind::Csr | KernelKind::Block, Tier::Avx512) => (2.1, 20.0, 5.0),
+        (KernelKind::Csr | KernelKind::Block, Tier::Avx2) => (2.1, 20.0, 2.0),
+        (KernelKind::Csr | KernelKind::Block, Tier::Portable) => (2.1, 10.0, 1.0),
     };
     Rates { few, many, half }
 }
@@ -134,23 +137,23 @@ impl Dispatcher {
     ///
     /// ```
     /// use secateur_kernels::{Dispatcher, Problem};
-    /// use secateur_storage::Format;
-    /// let (format, stored) = (Format::TWO_OF_FOUR, 117_600);
-    /// let problem = Problem { rows: 300, cols: 784, tokens: 1, format, stored };
+    /// use secateur_storage::{Dtype, Format};
+    /// let (format, stored, dtype) = (Format::TWO_OF_FOUR, 117_600, Dtype::F32);
+    /// let problem = Problem { rows: 300, cols: 784, tokens: 1, format, stored, dtype };
     /// let plan = Dispatcher::probe()?.plan(&problem);
     /// println!("{}", plan.explain());
     /// # Ok::<(), secateur_kernels::KernelError>(())
     /// ```
     pub fn plan(&self, problem: &Problem) -> Plan {
-        self.plan_among(problem, &[KernelKind::Dense, KernelKind::TwoFour, KernelKind::Csr])
+        self.plan_among(problem, &KernelKind::ALL)
     }
 
     /// Plans with those kernels only for which the weight is laid out.
     pub(crate) fn plan_among(&self, problem: &Problem, laid_out: &[KernelKind]) -> Plan {
         let mut offers = Vec::new();
         let mut turned_down = Vec::new();
-        for kind in [KernelKind::Dense, KernelKind::TwoFour, KernelKind::Csr] {
-            let name = self.kernel_name(kind);
+        for kind in KernelKind::ALL {
+            let name = self.kernel_name(kind, problem);
             match unsupported(kind, problem) {
                 Some(reason) => turned_down.push((name, reason)),
                 None if !laid_out.contains(&kind) => {
@@ -165,9 +168,15 @@ impl Dispatcher {
         let (estimate, kind) = offers.first().copied().unwrap_or((0.0, KernelKind::Dense));
         for (slower, kind) in offers.iter().skip(1) {
             let reason = format!("slower here, an estimated {}", Duration(*slower));
-            turned_down.push((self.kernel_name(*kind), reason));
+            turned_down.push((self.kernel_name(*kind, problem), reason));
         }
-        Plan { problem: *problem, kind, kernel: self.kernel_name(kind), estimate, turned_down }
+        Plan {
+            problem: *problem,
+            kind,
+            kernel: self.kernel_name(kind, problem),
+            estimate,
+            turned_down,
+        }
     }
 
     /// The estimated time in nanoseconds.
@@ -183,27 +192,36 @@ impl Dispatcher {
         START + work / if problem.tokens <= few { rates.few } else { saturating }
     }
 
-    fn kernel_name(&self, kind: KernelKind) -> String {
+    fn kernel_name(&self, kind: KernelKind, problem: &Problem) -> String {
         match kind {
             KernelKind::Dense => "dense gemm".to_owned(),
+            KernelKind::NOfM | KernelKind::Block if unsupported(kind, problem).is_none() => {
+                format!("{} {}", problem.format, self.tier)
+            }
             _ => format!("{kind} {}", self.tier),
         }
     }
 }
 
 /// Why a kernel cannot run a problem at all.
-fn unsupported(kind: KernelKind, problem: &Problem) -> Option<String> {
-    match kind {
-        KernelKind::Dense => None,
-        KernelKind::TwoFour if problem.format == Format::TWO_OF_FOUR => None,
-        KernelKind::TwoFour => Some(format!("the weight is {}, not 2:4", problem.format)),
-        KernelKind::Csr if problem.format == Format::Dense => {
-            Some("the weight has no zeros".to_owned())
+pub(crate) fn unsupported(kind: KernelKind, problem: &Problem) -> Option<String> {
+    let Problem { format, cols, .. } = problem;
+    match (kind, format) {
+        (KernelKind::Dense, _) => None,
+        (KernelKind::NOfM, Format::NOfM(pattern)) => {
+            let kept = NOfM::kept(pattern.n(), pattern.m());
+            let reason = || format!("{format} keeps other than 2, 4 or 8 of 16");
+            kept.is_none().then(reason)
         }
-        KernelKind::Csr if u32::try_from(problem.cols).is_err() => {
-            Some("its column numbers are 32 bits wide".to_owned())
+        (KernelKind::NOfM, _) => Some(format!("the weight is {format}, not N:M")),
+        (KernelKind::Csr, Format::Dense) => Some("the weight has no zeros".to_owned()),
+        (KernelKind::Block, _) if Runs::group(*format).is_none() => {
+            Some(format!("the weight is {format}, not blocks of two or more rows"))
         }
-        KernelKind::Csr => None,
+        (KernelKind::Csr | KernelKind::Block, _) => {
+            let reason = || "its column numbers are 16 bits wide".to_owned();
+            (!Runs::addresses(*cols)).then(reason)
+        }
     }
 }
 
@@ -254,6 +272,7 @@ impl fmt::Display for Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secateur_storage::Dtype;
 
     fn explain(tier: Tier, problem: Problem) -> String {
         Dispatcher { tier, machine: tier }.plan(&problem).explain()
@@ -267,6 +286,7 @@ mod tests {
             tokens: 128,
             format: Format::TWO_OF_FOUR,
             stored: 117_600,
+            dtype: Dtype::F32,
         };
         let plans = [
             explain(Tier::Avx512, lenet),
@@ -286,6 +306,7 @@ mod tests {
             tokens: 128,
             format: Format::Bitmap,
             stored: 950_000,
+            dtype: Dtype::F32,
         };
         let plan = Dispatcher { tier: Tier::Avx512, machine: Tier::Avx512 }.plan(&problem);
         assert_eq!(plan.kind(), KernelKind::Dense);

@@ -17,6 +17,34 @@ pub enum KernelError {
         /// The length needed.
         expected: usize,
     },
+    /// A view that does not hold what it should.
+    #[error(
+        "{what} holds {found} numbers, too few for {tokens} tokens of {features} features, {stride} \
+         numbers from one to the next"
+    )]
+    View {
+        /// Which argument.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// From a token to the next.
+        stride: usize,
+        /// Features of a token.
+        features: usize,
+    },
+    /// Panels that were cut for something else.
+    #[error(
+        "panels and product must come from one dispatcher, and the product's inputs must be in order"
+    )]
+    Panels,
+    /// An order of inputs that is none.
+    #[error("an order of inputs must name each of the {cols} columns exactly once")]
+    Order {
+        /// Columns of the weight.
+        cols: usize,
+    },
     /// A weight whose values are no numbers that products understand.
     #[error("the weight cannot be multiplied: {0}")]
     Weight(String),

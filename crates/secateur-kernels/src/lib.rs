@@ -29,15 +29,22 @@
 mod cpu;
 mod dense;
 mod dispatch;
+pub mod elementwise;
+mod epilogue;
 mod error;
 mod lines;
 mod machine;
+mod panels;
 mod problem;
 mod product;
 pub mod reference;
+mod view;
 
 pub use dispatch::{Dispatcher, Plan, Tier};
+pub use epilogue::{Activation, Epilogue};
 pub use error::KernelError;
 pub use machine::{bandwidth, peak};
+pub use panels::{Panel, Panels};
 pub use problem::{KernelKind, Problem};
 pub use product::Product;
+pub use view::{View, ViewMut};

@@ -1,15 +1,16 @@
 //! How is a packed weight multiplied again and again? Laid out once, planned by tokens, then run.
 
 use crate::{
-    Dispatcher, KernelError, KernelKind, Plan, Problem,
+    Dispatcher, Epilogue, KernelError, KernelKind, Panels, Plan, Problem, View, ViewMut,
     cpu::{
-        csr::Csr,
-        drive::{self, Weight},
-        two_four::TwoFour,
+        drive::{self, Input, Output, Weight},
+        n_of_m::NOfM,
+        runs::Runs,
     },
     dense::DenseWeight,
+    view::extent,
 };
-use secateur_storage::{Format, Packed, Places};
+use secateur_storage::Packed;
 
 /// Token counts at which layouts are decided.
 const PROBES: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 512];
@@ -24,50 +25,46 @@ pub struct Product {
     dispatcher: Dispatcher,
     first: Layout,
     others: Vec<Layout>,
+    /// Where each column of the input goes.
+    order: Option<Vec<u32>>,
 }
 
 #[derive(Debug)]
 enum Layout {
     Dense(DenseWeight),
-    Sparse(Weight),
+    Sparse(KernelKind, Weight),
 }
 
 impl Layout {
     fn new(weight: &Packed, kind: KernelKind) -> Result<Self, KernelError> {
-        let unsupported = || KernelError::UnsupportedFormat { kind, format: weight.format() };
-        match (kind, weight.places()) {
-            (KernelKind::Dense, _) => Ok(Self::Dense(DenseWeight::new(weight)?)),
-            (KernelKind::TwoFour, Places::NOfM(indices))
-                if weight.format() == Format::TWO_OF_FOUR =>
-            {
-                let floats = weight.to_f32()?;
-                // Scales are applied by packing once more, which may move the padding.
-                let indices = match floats.places() {
-                    Places::NOfM(indices) => indices,
-                    _ => indices,
-                };
-                let values = floats.values().to_f32()?;
-                Ok(Self::Sparse(Weight::TwoFour(TwoFour::new(weight.matrix(), indices, &values))))
-            }
-            (KernelKind::TwoFour, _) | (KernelKind::Csr, Places::Dense) => Err(unsupported()),
-            (KernelKind::Csr, _) => {
-                Ok(Self::Sparse(Weight::Csr(Csr::new(weight)?.ok_or_else(unsupported)?)))
-            }
+        let format = weight.format();
+        if crate::dispatch::unsupported(kind, &Problem::of(weight, 1)).is_some() {
+            return Err(KernelError::UnsupportedFormat { kind, format });
         }
+        let laid = match kind {
+            KernelKind::Dense => return Ok(Self::Dense(DenseWeight::new(weight)?)),
+            KernelKind::NOfM => NOfM::new(weight)?.map(Weight::NOfM),
+            KernelKind::Csr => Some(Weight::Runs(Runs::new(weight, 1)?)),
+            KernelKind::Block => {
+                let group = Runs::group(format);
+                group.map(|group| Runs::new(weight, group)).transpose()?.map(Weight::Runs)
+            }
+        };
+        let laid = laid.ok_or(KernelError::UnsupportedFormat { kind, format })?;
+        Ok(Self::Sparse(kind, laid))
     }
 
     fn kind(&self) -> KernelKind {
         match self {
             Self::Dense(_) => KernelKind::Dense,
-            Self::Sparse(Weight::TwoFour(_)) => KernelKind::TwoFour,
-            Self::Sparse(Weight::Csr(_)) => KernelKind::Csr,
+            Self::Sparse(kind, _) => *kind,
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Dense(weight) => weight.bytes(),
-            Self::Sparse(weight) => weight.bytes(),
+            Self::Sparse(_, weight) => weight.bytes(),
         }
     }
 }
@@ -94,7 +91,36 @@ impl Product {
         kind: KernelKind,
     ) -> Result<Self, KernelError> {
         let (problem, first) = (Problem::of(weight, 1), Layout::new(weight, kind)?);
-        Ok(Self { problem, dispatcher: *dispatcher, first, others: Vec::new() })
+        Ok(Self { problem, dispatcher: *dispatcher, first, others: Vec::new(), order: None })
+    }
+
+    /// The same product of inputs in another order: input `i` is what column `order[i]` of the weight
+    /// multiplies. Costs nothing when tokens are packed anyway (`docs/permutation.md` says what such an
+    /// order is good for).
+    ///
+    /// Errors unless `order` names each column exactly once.
+    ///
+    /// ```
+    /// # use secateur_kernels::{Dispatcher, Product};
+    /// # use secateur_storage::{Dense, Packed};
+    /// let weight = Packed::from(Dense::new(vec![1.0, 10.0, 100.0], &[1, 3])?);
+    /// let product = Product::new(&weight, &Dispatcher::probe()?)?.with_input_order(&[2, 0, 1])?;
+    /// let mut y = [0.0];
+    /// product.run(&[3.0, 1.0, 2.0], 1, None, &mut y)?;
+    /// assert_eq!(y, [321.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_input_order(mut self, order: &[usize]) -> Result<Self, KernelError> {
+        let cols = self.problem.cols;
+        let mut seen = vec![false; cols];
+        let all = order.iter().all(|&to| to < cols && !std::mem::replace(&mut seen[to], true));
+        if order.len() != cols || !all {
+            return Err(KernelError::Order { cols });
+        }
+        let order = order.iter().map(|&to| u32::try_from(to)).collect::<Result<_, _>>();
+        let too_large = KernelError::TooLarge { rows: self.problem.rows, cols, tokens: 0 };
+        self.order = Some(order.map_err(|_| too_large)?);
+        Ok(self)
     }
 
     fn layouts(&self) -> impl Iterator<Item = &Layout> {
@@ -111,46 +137,103 @@ impl Product {
         y: &mut [f32],
     ) -> Result<(), KernelError> {
         let Problem { rows, cols, .. } = self.problem;
-        let too_large = || KernelError::TooLarge { rows, cols, tokens };
-        let expect = |what, found: usize, expected: usize| {
-            let error = KernelError::Length { what, found, expected };
-            if found == expected { Ok(()) } else { Err(error) }
-        };
-        expect("x", x.len(), tokens.checked_mul(cols).ok_or_else(too_large)?)?;
-        expect("y", y.len(), tokens.checked_mul(rows).ok_or_else(too_large)?)?;
-        if let Some(bias) = bias {
-            expect("bias", bias.len(), rows)?;
-        }
-        if y.is_empty() || cols == 0 {
-            // Sums over nothing.
-            for row in y.chunks_exact_mut(rows.max(1)) {
-                match bias {
-                    Some(bias) => row.copy_from_slice(bias),
-                    None => row.fill(0.0),
-                }
-            }
-            return Ok(());
-        }
-        let threads = rayon::current_num_threads();
-        match self.choose(tokens) {
-            Layout::Dense(weight) => {
-                weight.run(x, tokens, y, threads);
-                if let Some(bias) = bias {
-                    for row in y.chunks_exact_mut(rows) {
-                        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-                    }
-                }
-            }
-            Layout::Sparse(weight) => {
-                drive::run(self.dispatcher.tier(), weight, x, tokens, bias, y, threads);
+        expect("x", x.len(), tokens.checked_mul(cols).ok_or(self.too_large(tokens))?)?;
+        expect("y", y.len(), tokens.checked_mul(rows).ok_or(self.too_large(tokens))?)?;
+        let (x, y) =
+            (View { data: x, tokens, stride: cols }, ViewMut { data: y, tokens, stride: rows });
+        self.apply(x, &Epilogue { bias, ..Epilogue::default() }, y)
+    }
+
+    /// `y = activation(x · Wᵀ + bias)` for activations at any distance from token to token. Errors
+    /// unless both views hold the same number of tokens, `cols` and `rows` features each, and the bias
+    /// `rows` numbers.
+    pub fn apply(
+        &self,
+        x: View<'_>,
+        epilogue: &Epilogue<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<(), KernelError> {
+        let (Problem { rows, cols, .. }, tokens) = (self.problem, x.tokens);
+        expect("y, counted in tokens,", y.tokens, tokens)?;
+        for (what, found, stride, features) in
+            [("x", x.data.len(), x.stride, cols), ("y", y.data.len(), y.stride, rows)]
+        {
+            let least = extent(tokens, stride, features).ok_or(self.too_large(tokens))?;
+            if found < least || (tokens > 1 && stride < features) {
+                return Err(KernelError::View { what, found, tokens, stride, features });
             }
         }
+        self.check(epilogue)?;
+        let (input, output) = (
+            Input::Tokens { x: x.data.as_ptr(), stride: x.stride },
+            Output::Tokens { y: y.data.as_mut_ptr(), stride: y.stride },
+        );
+        // SAFETY: `x` and `y` hold these tokens, `cols` and `rows` features each, by the checks above;
+        // `y` is borrowed mutably, so that nothing else touches it.
+        unsafe { self.multiply(input, tokens, epilogue, output) };
         Ok(())
+    }
+
+    /// `y = activation(x · Wᵀ + bias)` from panels to panels, nothing transposed. Errors unless they
+    /// have `cols` and `rows` features, as many tokens, and the dispatcher that this product has.
+    pub fn run_panels(
+        &self,
+        x: &Panels,
+        epilogue: &Epilogue<'_>,
+        y: &mut Panels,
+    ) -> Result<(), KernelError> {
+        let (Problem { rows, cols, .. }, tokens) = (self.problem, x.tokens());
+        expect("x, counted in features,", x.features(), cols)?;
+        expect("y, counted in features,", y.features(), rows)?;
+        expect("y, counted in tokens,", y.tokens(), tokens)?;
+        let tier = self.dispatcher.tier();
+        if x.dispatcher().tier() != tier || y.dispatcher().tier() != tier || self.order.is_some() {
+            return Err(KernelError::Panels);
+        }
+        self.check(epilogue)?;
+        let (input, output) = (Input::Panels(x.as_ptr()), Output::Panels(y.as_mut_ptr()));
+        // SAFETY: both were cut for this tier, with as many tokens, `cols` and `rows` features; `y` is
+        // borrowed mutably.
+        unsafe { self.multiply(input, tokens, epilogue, output) };
+        y.clear_padding();
+        Ok(())
+    }
+
+    fn too_large(&self, tokens: usize) -> KernelError {
+        let Problem { rows, cols, .. } = self.problem;
+        KernelError::TooLarge { rows, cols, tokens }
+    }
+
+    fn check(&self, epilogue: &Epilogue<'_>) -> Result<(), KernelError> {
+        epilogue.bias.map_or(Ok(()), |bias| expect("bias", bias.len(), self.problem.rows))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`drive::run`], but for the tier.
+    unsafe fn multiply(&self, x: Input, tokens: usize, epilogue: &Epilogue<'_>, y: Output) {
+        if tokens == 0 || self.problem.rows == 0 {
+            return;
+        }
+        let (tier, order) = (self.dispatcher.tier(), self.order.as_deref());
+        // SAFETY: the dispatcher's tier is this machine's, the order was checked when it was set, and
+        // the rest is the caller's promise.
+        unsafe {
+            match self.choose(tokens) {
+                Layout::Dense(weight) => weight.run(tier, x, tokens, order, *epilogue, y),
+                Layout::Sparse(_, weight) => {
+                    drive::run(tier, weight, x, tokens, order, *epilogue, y)
+                }
+            }
+        }
     }
 
     /// The layout whose kernel is cheapest: what [`Self::plan`] explains, without the words, which
     /// would cost a small product more than its multiplications.
     fn choose(&self, tokens: usize) -> &Layout {
+        if self.others.is_empty() {
+            return &self.first;
+        }
         let problem = Problem { tokens, ..self.problem };
         let cost = |layout: &Layout| self.dispatcher.estimate(layout.kind(), &problem);
         self.others.iter().fold(
@@ -183,29 +266,7 @@ impl Product {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Tier;
-    use secateur_mask::{Pattern, Scores, Sparsity};
-    use secateur_storage::Dense;
-
-    /// Dense wins some of these, CSR others; what is explained must be what runs.
-    #[test]
-    fn what_runs_is_what_the_plan_says() {
-        let values: Vec<f32> = (0..40_000).map(|i| (i * 7919 % 1009) as f32).collect();
-        let (dispatcher, mut kinds) = (Dispatcher::with_tier(Tier::Portable).unwrap(), vec![]);
-        for share in [0.3, 0.7, 0.8, 0.9] {
-            let dense = Dense::new(values.clone(), &[200, 200]).unwrap();
-            let scores = Scores::new(&values[..], &[200, 200]).unwrap();
-            let mask = Pattern::Unstructured.select(scores, Sparsity::new(share).unwrap()).unwrap();
-            let packed = Packed::pack(&dense, &mask, Pattern::Unstructured).unwrap();
-            let product = Product::new(&packed, &dispatcher).unwrap();
-            for tokens in [1, 2, 5, 16, 100, 1000] {
-                assert_eq!(product.choose(tokens).kind(), product.plan(tokens).kind());
-                kinds.push(product.choose(tokens).kind());
-            }
-        }
-        assert!(kinds.contains(&KernelKind::Dense) && kinds.contains(&KernelKind::Csr));
-    }
+fn expect(what: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
+    let error = KernelError::Length { what, found, expected };
+    if found == expected { Ok(()) } else { Err(error) }
 }

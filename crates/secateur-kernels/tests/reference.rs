@@ -65,7 +65,7 @@ fn every_kernel_agrees_with_the_reference_on_ragged_shapes() {
             };
             let packed = weight(&mut rng, rows, cols, pattern, share);
             let kind = match case % 3 {
-                0 => KernelKind::TwoFour,
+                0 => KernelKind::NOfM,
                 1 => KernelKind::Csr,
                 _ => KernelKind::Dense,
             };
@@ -114,7 +114,7 @@ fn all_six_patterns_in_every_place() {
             let mask = Mask::from_bools(&bits, &[rows, cols]).unwrap();
             let dense = Dense::new(values, &[rows, cols]).unwrap();
             let packed = Packed::pack(&dense, &mask, Pattern::TWO_OF_FOUR).unwrap();
-            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::TwoFour).unwrap();
+            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::NOfM).unwrap();
             for tokens in [1, 4, 16, 128] {
                 let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 1021) as f32).collect();
                 let mut y = vec![f32::NAN; tokens * rows];
@@ -132,7 +132,7 @@ fn infinities_reach_only_the_outputs_that_keep_their_column() {
     for dispatcher in tiers() {
         for tokens in [1, 40] {
             let packed = weight(&mut rng, 40, 64, Pattern::TWO_OF_FOUR, 0.5);
-            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::TwoFour).unwrap();
+            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::NOfM).unwrap();
             let mut x = numbers(&mut rng, tokens * 64);
             x[5] = f32::INFINITY;
             let mut y = vec![0.0; tokens * 40];
@@ -155,7 +155,7 @@ fn infinities_reach_only_the_outputs_that_keep_their_column() {
 fn weights_without_columns_or_rows() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     for dispatcher in tiers() {
-        for kind in [KernelKind::Dense, KernelKind::TwoFour, KernelKind::Csr] {
+        for kind in [KernelKind::Dense, KernelKind::NOfM, KernelKind::Csr] {
             let before = weight(&mut rng, 8, 64, Pattern::TWO_OF_FOUR, 0.5);
             let before = Product::with_kernel(&before, &dispatcher, kind).unwrap();
             for (rows, cols) in [(8, 0), (0, 8), (0, 0)] {
@@ -182,7 +182,7 @@ fn infinities_in_a_ragged_last_column() {
             let dense = Dense::new(vec![3.0, 0.0, 0.0, 0.0, 2.0], &[1, 5]).unwrap();
             let mask = Mask::from_bools(&[true, false, false, false, kept], &[1, 5]).unwrap();
             let packed = Packed::pack(&dense, &mask, Pattern::TWO_OF_FOUR).unwrap();
-            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::TwoFour).unwrap();
+            let product = Product::with_kernel(&packed, &dispatcher, KernelKind::NOfM).unwrap();
             for tokens in [1, 9] {
                 let x = [1.0, 1.0, 1.0, 1.0, f32::INFINITY].repeat(tokens);
                 let mut y = vec![0.0; tokens];
@@ -207,7 +207,7 @@ fn wrong_lengths_are_errors() {
     assert_eq!(product.run(&[], 0, None, &mut []), Ok(()));
     let unstructured = weight(&mut rng, 4, 8, Pattern::Unstructured, 0.9);
     let dispatcher = Dispatcher::probe().unwrap();
-    assert!(Product::with_kernel(&unstructured, &dispatcher, KernelKind::TwoFour).is_err());
+    assert!(Product::with_kernel(&unstructured, &dispatcher, KernelKind::NOfM).is_err());
     let dense = Packed::from(unstructured.unpack());
     assert!(Product::with_kernel(&dense, &dispatcher, KernelKind::Csr).is_err());
 }
@@ -239,9 +239,9 @@ fn every_format_and_dtype_multiplies_as_the_numbers_it_stands_for() {
             mask.apply(&mut weight).unwrap();
             let x = numbers(&mut rng, tokens * cols);
             let dispatcher = Dispatcher::probe().unwrap();
-            for kind in [KernelKind::Dense, KernelKind::TwoFour, KernelKind::Csr] {
+            for kind in [KernelKind::Dense, KernelKind::NOfM, KernelKind::Csr] {
                 let Ok(product) = Product::with_kernel(&packed, &dispatcher, kind) else {
-                    assert!(kind == KernelKind::TwoFour && format != "2:4", "{kind} {format}");
+                    assert!(kind == KernelKind::NOfM && format != "2:4", "{kind} {format}");
                     continue;
                 };
                 let mut y = vec![f32::NAN; tokens * rows];

@@ -106,8 +106,9 @@ impl fmt::Display for BreakEven {
             separator = "; ";
         }
         if !self.crosses_at.is_empty() {
+            let digits = |tokens: f64| usize::from(tokens < 10.0);
             let said: Vec<String> =
-                self.crosses_at.iter().map(|tokens| format!("{tokens:.0}")).collect();
+                self.crosses_at.iter().map(|&at| format!("{at:.*}", digits(at))).collect();
             write!(f, "{separator}breaks even at about {} tokens", said.join(" and "))?;
             separator = "; ";
         }
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(
             explain(&found),
             "break-even:\n  8x8 f32 2:4, 2:4 portable: slower than dense at 1, 4, 64 tokens; breaks even \
-             at about 8 and 32 tokens\n"
+             at about 8.0 and 32 tokens\n"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Who runs in a setting? Our kernels, the dense products of this process, and those of children.
 //!
-//! **A new kernel, dtype or layout comes in here**, in [`Ours::contender`] and [`kind`]: nothing else in
+//! **A new kernel, dtype or layout comes in here**, in [`Ours::contender`] and [`product`]: nothing else in
 //! `bench` knows how a product is made.
 
 use super::{
@@ -15,8 +15,8 @@ use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::ThreadPool;
 use secateur::{
-    kernels::{Dispatcher, KernelKind, Problem, Product},
-    mask::{Mask, Scores, Target},
+    kernels::{Dispatcher, Epilogue, KernelError, KernelKind, Panels, Problem, Product},
+    mask::{Mask, Pattern, Scores, Target},
     storage::{Dense as Weight, Format, Packed, Values},
 };
 use std::sync::Arc;
@@ -47,12 +47,19 @@ impl Who {
     }
 }
 
-/// The kernel of ours that runs a weight in this format.
-fn kind(format: Format) -> KernelKind {
-    match format {
-        Format::TWO_OF_FOUR => KernelKind::TwoFour,
+/// The kernel of ours for a weight in this format; CSR takes what has none of its own.
+fn product(packed: &Packed, dispatcher: &Dispatcher) -> Result<Product, KernelError> {
+    let kind = match packed.format() {
+        Format::NOfM(_) => KernelKind::NOfM,
+        Format::Block(_) => KernelKind::Block,
         Format::Dense => KernelKind::Dense,
         _ => KernelKind::Csr,
+    };
+    match Product::with_kernel(packed, dispatcher, kind) {
+        Err(KernelError::UnsupportedFormat { .. }) => {
+            Product::with_kernel(packed, dispatcher, KernelKind::Csr)
+        }
+        made => made,
     }
 }
 
@@ -105,11 +112,14 @@ impl Ours {
             }
             Number::I8 => self.weight.quantise_i8()?,
         };
-        Ok(Packed::pack(&rounded, &mask, target.pattern())?)
+        Ok(match target.pattern() {
+            // A bitmap is smaller where few blocks are cut, but no kernel would see the blocks.
+            Pattern::Block(block) => Packed::pack_as(&rounded, &mask, Format::Block(block))?,
+            pattern => Packed::pack(&rounded, &mask, pattern)?,
+        })
     }
 
-    /// The contenders of this process: our kernels, and who multiplies densely. What cannot run is
-    /// named on standard error and left out.
+    /// The contenders of this process: our kernels, and who multiplies densely.
     pub fn contenders<'a>(
         &'a self,
         setting: &Setting,
@@ -118,27 +128,23 @@ impl Ours {
         let x: Arc<[f32]> = numbers(setting.tokens * self.shape.cols).into();
         let mut all = vec![self.gemm(setting, &x, pool)?, self.faer(setting, &x, pool)];
         for sparse in &setting.sparse {
-            all.extend(self.contender(setting, sparse, &x, pool)?);
+            all.push(self.contender(setting, sparse, &x, pool)?);
         }
         Ok(all)
     }
 
-    /// One kernel of ours, or `None` where there is none yet that can run this.
+    /// One kernel of ours.
     fn contender<'a>(
         &'a self,
         setting: &Setting,
         sparse: &Sparse,
         x: &Arc<[f32]>,
         pool: &'a ThreadPool,
-    ) -> Result<Option<Contender<'a>>> {
-        if sparse.layout == Layout::FeatureMajor {
-            // There is no product of feature-major activations yet.
-            return Ok(None);
-        }
+    ) -> Result<Contender<'a>> {
         let known = self.packed.iter().find(|(key, _)| *key == (sparse.number, sparse.target));
         let (_, packed) = known.context("a weight was not packed")?;
         let dispatcher = Dispatcher::with_tier(sparse.tier)?;
-        let product = Product::with_kernel(packed, &dispatcher, kind(packed.format()))?;
+        let product = product(packed, &dispatcher)?;
         let plan = dispatcher.plan(&Problem::of(packed, setting.tokens));
         let (stored, activations) =
             (packed.values().len(), x.len() + setting.tokens * self.shape.rows);
@@ -151,8 +157,11 @@ impl Ours {
             bytes: (packed.bytes() + activations * size_of::<f32>()) as f64,
             figures: NEVER,
         };
-        let time = timer(product, setting, x, pool);
-        Ok(Some(Contender { who: Who::Sparse(measured), time }))
+        let time = match sparse.layout {
+            Layout::TokenMajor => timer(product, setting, x, pool),
+            Layout::FeatureMajor => panels_timer(product, &dispatcher, setting, x, pool)?,
+        };
+        Ok(Contender { who: Who::Sparse(measured), time })
     }
 
     /// The dense kernel of this workspace: `gemm`, with AVX-512 where there is any.
@@ -206,6 +215,22 @@ fn timer<'a>(
     Box::new(move |seconds| {
         Ok(pool.install(|| serve::time(|| product.run(&x, tokens, None, &mut y), seconds))?)
     })
+}
+
+/// The same from panels to panels, as inside a chain of layers: nothing is packed while it is timed.
+fn panels_timer<'a>(
+    product: Product,
+    dispatcher: &Dispatcher,
+    setting: &Setting,
+    x: &[f32],
+    pool: &'a ThreadPool,
+) -> Result<Timer<'a>> {
+    let x = Panels::pack(x, setting.tokens, product.cols(), dispatcher)?;
+    let mut y = Panels::zeros(setting.tokens, product.rows(), dispatcher)?;
+    let plain = Epilogue::default();
+    Ok(Box::new(move |seconds| {
+        Ok(pool.install(|| serve::time(|| product.run_panels(&x, &plain, &mut y), seconds))?)
+    }))
 }
 
 /// Between -1 and 1, the same each time.

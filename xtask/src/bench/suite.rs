@@ -7,7 +7,7 @@ use super::{
     compare,
     contenders::Ours,
     csv, peers, rounds,
-    rows::{self, Dense, Row},
+    rows::{self, Dense},
 };
 use crate::progress;
 use anyhow::{Context, Result};
@@ -77,7 +77,7 @@ impl Bench {
             dense_rows.extend(dense.iter().map(|dense| DenseRow::new(setting, dense)));
         }
         drop(bar);
-        self.tell_what_is_missing(settings, &rows);
+        self.tell_what_is_missing(settings);
         let (compared, break_even) = (compare::find(&rows), break_even::find(&rows));
         Ok(Answer { machine, dense: dense_rows, compared, break_even, rows })
     }
@@ -95,15 +95,7 @@ impl Bench {
         contenders * (10 + (setting.flops() / 5e7) as usize)
     }
 
-    fn tell_what_is_missing(&self, settings: &[Setting], rows: &[Row]) {
-        let asked: usize = settings.iter().map(|setting| setting.sparse.len()).sum();
-        if rows.len() < asked {
-            let layouts = "products with feature-major activations are not there yet";
-            progress::tell(&format!(
-                "{} of {asked} rows were left out: {layouts}",
-                asked - rows.len()
-            ));
-        }
+    fn tell_what_is_missing(&self, settings: &[Setting]) {
         let fits = |peer: &&csv::Peer| settings.iter().any(|setting| peer.fits(setting));
         if !self.others.is_empty() && self.others.iter().filter(fits).count() == 0 {
             progress::tell(

@@ -43,6 +43,24 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(from) }
     }
     #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {
         // SAFETY: see above.
         unsafe { _mm256_storeu_ps(to, v) }
@@ -58,12 +76,41 @@ impl Simd for Avx2 {
         unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn pick(x: __m256, bits: u32) -> __m256 {
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    /// `vmaxps` returns its second operand when one is NaN.
+    #[inline(always)]
+    unsafe fn relu(a: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_max_ps(_mm256_setzero_ps(), a) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch<T>(from: *const T) {
+        // SAFETY: a prefetch may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn pick4(x: *const f32, bits: u32) -> __m256 {
         // SAFETY: see above.
         unsafe {
             let shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
             let places = _mm256_srlv_epi32(_mm256_set1_epi32(bits.cast_signed()), shifts);
-            _mm256_permutevar_ps(x, places)
+            _mm256_permutevar_ps(_mm256_loadu_ps(x), places)
+        }
+    }
+    /// Eight lanes pick from either half of the sixteen; the index's highest bit says which.
+    #[inline(always)]
+    unsafe fn pick16(x: *const f32, bits: u64) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+            let places = _mm256_srlv_epi32(_mm256_set1_epi32(bits as i32), shifts);
+            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(x), places);
+            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(x.add(8)), places);
+            let which = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(places));
+            _mm256_blendv_ps(low, high, which)
         }
     }
     #[inline(always)]

@@ -1,15 +1,17 @@
 //! Who runs what on which thread? Work is cut into tasks, each one call into a tier's compiled text.
 
 use super::{
-    csr::{self, Csr},
+    n_of_m::{self, NOfM},
     panel,
+    runs::{self, Runs},
     simd::{Portable, Simd},
-    two_four::{self, BLOCK_ROWS, TwoFour, WORD},
 };
-use crate::{Tier, lines::Lines};
+use crate::{Activation, Epilogue, Panels, Tier, lines::Lines};
 use rayon::prelude::*;
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, ops::Range, ptr::null};
 
+/// Rows of a block: what shares a tile of activations, and what a thread takes at least.
+pub(crate) const BLOCK_ROWS: usize = 128;
 /// Below this many multiply-adds a second thread costs more than it brings.
 pub(crate) const PARALLEL_WORK: usize = 1 << 20;
 /// Up to this many tokens the kernels for few tokens run.
@@ -18,142 +20,206 @@ pub(crate) const FEW: usize = 4;
 /// A weight that these kernels multiply.
 #[derive(Debug)]
 pub(crate) enum Weight {
-    TwoFour(TwoFour),
-    Csr(Csr),
+    NOfM(NOfM),
+    Runs(Runs),
 }
-
-/// One product, or a part of it: the tokens and the blocks of rows that a task covers.
-#[derive(Clone)]
-struct Task<'a> {
-    weight: &'a Weight,
-    x: &'a [f32],
-    bias: Option<&'a [f32]>,
-    y: Output,
-    tokens: Range<usize>,
-    blocks: Range<usize>,
-}
-
-/// Where results go; tasks write disjoint parts of it.
-#[derive(Clone, Copy)]
-struct Output(*mut f32);
-// SAFETY: the pointer comes from one `&mut [f32]` that outlives all tasks, and tasks cover disjoint
-// (token, row) ranges of it; `run` upholds both.
-unsafe impl Send for Output {}
-// SAFETY: as above.
-unsafe impl Sync for Output {}
 
 impl Weight {
     fn shape(&self) -> (usize, usize) {
         match self {
-            Self::TwoFour(weight) => (weight.rows, weight.cols),
-            Self::Csr(weight) => (weight.rows, weight.cols),
-        }
-    }
-
-    /// Columns with their padding.
-    fn padded_cols(&self) -> usize {
-        match self {
-            Self::TwoFour(weight) => weight.words * WORD,
-            Self::Csr(weight) => weight.cols,
+            Self::NOfM(weight) => (weight.rows, weight.cols),
+            Self::Runs(weight) => (weight.rows, weight.cols),
         }
     }
 
     pub fn bytes(&self) -> usize {
         match self {
-            Self::TwoFour(weight) => weight.bytes(),
-            Self::Csr(weight) => weight.bytes(),
+            Self::NOfM(weight) => weight.bytes(),
+            Self::Runs(weight) => weight.bytes(),
         }
     }
 
-    /// Stored values, for deciding whether a second thread pays.
+    /// Multiply-adds for one token, for deciding whether a second thread pays.
     fn work(&self) -> usize {
         match self {
-            Self::TwoFour(weight) => weight.bytes() / 4,
-            Self::Csr(weight) => weight.bytes() / 8,
+            Self::NOfM(weight) => weight.rows * weight.words * n_of_m::WORD * weight.kept / 16,
+            Self::Runs(weight) => weight.held(),
         }
     }
 }
 
-/// `y = x · Wᵀ + bias`, overwriting `y`.
+/// Rows of a panel: the columns, filled up to whole words, and one row of zeros at the end.
+pub(crate) fn panel_rows(cols: usize) -> usize {
+    cols.next_multiple_of(n_of_m::WORD) + 1
+}
+
+/// How a tier cuts tokens into panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiling {
+    lanes: usize,
+    most: usize,
+}
+
+/// The tokens of a panel; `width` is a power of two of vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    pub first: usize,
+    pub tokens: usize,
+    pub width: usize,
+}
+
+impl Tiling {
+    pub fn of(tier: Tier) -> Self {
+        fn of<S: Simd>() -> Tiling {
+            Tiling { lanes: S::LANES, most: S::MOST }
+        }
+        match tier {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => of::<super::avx512::Avx512>(),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => of::<super::avx2::Avx2>(),
+            _ => of::<Portable>(),
+        }
+    }
+
+    /// The widest panels that are full, then ever narrower ones: 200 tokens are 128, 64 and 8.
+    pub fn panels(self, tokens: usize) -> impl Iterator<Item = Cut> {
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let left = tokens - first;
+            let vectors = (left / self.lanes).max(1);
+            let width = self.lanes * self.most.min(1 << vectors.ilog2());
+            let cut = Cut { first, tokens: left.min(width), width };
+            first += cut.tokens;
+            (left > 0).then_some(cut)
+        })
+    }
+
+    /// Lanes of all panels.
+    pub fn lanes(self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.lanes)
+    }
+}
+
+/// Where activations come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Input {
+    /// Token after token, `stride` numbers apart.
+    Tokens { x: *const f32, stride: usize },
+    /// In panels of `panel_rows(cols)`.
+    Panels(*const f32),
+}
+
+// SAFETY: inputs are only read, and outlive all tasks, as `run` is promised.
+unsafe impl Send for Input {}
+// SAFETY: as above.
+unsafe impl Sync for Input {}
+
+/// Where results go; tasks write disjoint parts of it.
+#[derive(Clone, Copy)]
+pub(crate) enum Output {
+    /// Token after token, `stride` numbers apart.
+    Tokens { y: *mut f32, stride: usize },
+    /// In panels of `panel_rows(rows)`.
+    Panels(*mut f32),
+}
+
+// SAFETY: the pointer comes from one `&mut` that outlives all tasks, and tasks cover disjoint (token,
+// row) ranges of it. `run` upholds both.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+/// One product, or a part of it: the tokens and the blocks of rows that a task covers.
+pub(crate) struct Task<'a> {
+    tier: Tier,
+    pub weight: &'a Weight,
+    pub x: Input,
+    pub y: Output,
+    pub epilogue: Epilogue<'a>,
+    /// Where each column of the input goes, if not to its own place.
+    pub order: Option<&'a [u32]>,
+    cut: Cut,
+    blocks: Range<usize>,
+}
+
+/// `y = activation(x · Wᵀ + bias)`, overwriting `y`.
 ///
-/// Panics unless `x` is `[tokens, cols]`, `y` `[tokens, rows]` and `bias` `[rows]`: callers check
-/// first. `tier` must be one that this machine has, which only the dispatcher can say.
-pub(crate) fn run(
+/// # Safety
+///
+/// `x` is readable and `y` writable for `tokens` tokens of as many features as the weight has columns
+/// and rows, each as its layout says, and nothing else touches `y` meanwhile; panels were cut for
+/// `tier`, and input panels end in zeros. `bias` holds a number for each row, `order` one below `cols`
+/// for each column, all different. `tier` is one that this machine has.
+pub(crate) unsafe fn run(
     tier: Tier,
     weight: &Weight,
-    x: &[f32],
+    x: Input,
     tokens: usize,
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-    threads: usize,
+    order: Option<&[u32]>,
+    epilogue: Epilogue<'_>,
+    y: Output,
 ) {
-    let (rows, cols) = weight.shape();
-    assert!(x.len() == tokens * cols && y.len() == tokens * rows);
-    assert!(bias.is_none_or(|bias| bias.len() == rows));
-    let (blocks, width) = (rows.div_ceil(BLOCK_ROWS), panel_width(tier, tokens));
-    let panels = tokens.div_ceil(width);
-    let whole =
-        Task { weight, x, bias, y: Output(y.as_mut_ptr()), tokens: 0..tokens, blocks: 0..blocks };
+    let blocks = weight.shape().0.div_ceil(BLOCK_ROWS);
+    let tiling = Tiling::of(tier);
+    let threads = rayon::current_num_threads();
+    let cuts = tiling.panels(tokens);
+    let task = |cut, blocks| Task { tier, weight, x, y, epilogue, order, cut, blocks };
     if threads == 1 || weight.work().saturating_mul(tokens) < PARALLEL_WORK {
-        return run_task(tier, whole);
+        // SAFETY: the caller's promise, of which this is a part.
+        return cuts.for_each(|cut| unsafe { on_tier(tier, &task(cut, 0..blocks)) });
     }
-    // Enough panels: a run of panels each. Too few: every panel is cut along the rows as well.
-    let by_rows = threads.div_ceil(panels).min(blocks).max(1);
-    let by_tokens = threads.min(panels);
-    (0..by_rows * by_tokens).into_par_iter().for_each(|task| {
-        let (row, token) = (task % by_rows, task / by_rows);
-        let share = |part: usize, of: usize, n: usize| n * part / of..n * (part + 1) / of;
-        let panels = share(token, by_tokens, panels);
-        run_task(
-            tier,
-            Task {
-                tokens: panels.start * width..(panels.end * width).min(tokens),
-                blocks: share(row, by_rows, blocks),
-                ..whole.clone()
-            },
-        );
+    // Enough panels: each is a task. Too few to go round: every panel is cut along the rows as well.
+    let cuts: Vec<Cut> = cuts.collect();
+    let parts = if cuts.len() >= 4 * threads { 1 } else { threads.min(blocks).max(1) };
+    let all = (0..cuts.len() * parts).into_par_iter().with_max_len(1);
+    all.for_each(|at| {
+        let (cut, part) = (cuts[at / parts], at % parts);
+        let share = |part: usize| blocks * part / parts;
+        // SAFETY: as above; parts are disjoint.
+        unsafe { on_tier(tier, &task(cut, share(part)..share(part + 1))) };
     });
 }
 
-/// Tokens of a panel: as many as are there, up to eight vectors.
-fn panel_width(tier: Tier, tokens: usize) -> usize {
-    fn of<S: Simd>(tokens: usize) -> usize {
-        S::LANES * tokens.div_ceil(S::LANES).next_power_of_two().min(S::MOST)
-    }
-    match tier {
-        #[cfg(target_arch = "x86_64")]
-        Tier::Avx512 => of::<super::avx512::Avx512>(tokens),
-        #[cfg(target_arch = "x86_64")]
-        Tier::Avx2 => of::<super::avx2::Avx2>(tokens),
-        _ => of::<Portable>(tokens),
-    }
+/// A piece of work in the kernels' vocabulary.
+pub(super) trait Job {
+    /// # Safety
+    ///
+    /// The instructions of `S` exist and are enabled in the caller; what else the job was promised
+    /// holds.
+    unsafe fn on<S: Simd>(&self);
 }
 
-fn run_task(tier: Tier, task: Task<'_>) {
-    match tier {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the dispatcher offers this tier only where these features were detected.
-        Tier::Avx512 => unsafe { task_avx512(task) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Tier::Avx2 => unsafe { task_avx2(task) },
-        // SAFETY: plain Rust needs no feature.
-        _ => unsafe { task_on::<Portable>(task) },
+/// Runs a job in the text compiled for `tier`.
+///
+/// # Safety
+///
+/// This machine has `tier`, and what the job was promised holds.
+unsafe fn on_tier<J: Job>(tier: Tier, job: &J) {
+    // SAFETY: the machine has these features by the caller's promise; plain Rust needs none.
+    unsafe {
+        match tier {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => on_avx512(job),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => on_avx2(job),
+            _ => job.on::<Portable>(),
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,bmi2,fma")]
-unsafe fn task_avx512(task: Task<'_>) {
+unsafe fn on_avx512<J: Job>(job: &J) {
     // SAFETY: this function has the features.
-    unsafe { task_on::<super::avx512::Avx512>(task) }
+    unsafe { job.on::<super::avx512::Avx512>() }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,bmi2")]
-unsafe fn task_avx2(task: Task<'_>) {
+#[target_feature(enable = "avx2,fma,bmi2,f16c")]
+unsafe fn on_avx2<J: Job>(job: &J) {
     // SAFETY: this function has the features.
-    unsafe { task_on::<super::avx2::Avx2>(task) }
+    unsafe { job.on::<super::avx2::Avx2>() }
 }
 
 thread_local! {
@@ -161,117 +227,229 @@ thread_local! {
     static SCRATCH: RefCell<(Lines, Lines)> = RefCell::default();
 }
 
-/// # Safety
-///
-/// The instructions of `S` exist and are enabled in the caller.
-#[inline(always)]
-unsafe fn task_on<S: Simd>(task: Task<'_>) {
-    let (rows, cols) = task.weight.shape();
-    let mut token = task.tokens.start;
-    while token < task.tokens.end {
-        let left = task.tokens.end - token;
-        let task = Task { x: &task.x[token * cols..], ..task.clone() };
-        // SAFETY: `token` is below the tokens of `y`.
-        let y = unsafe { task.y.0.add(token * rows) };
-        // SAFETY: `S` runs here by the caller's promise; `x` and `y` hold `left` tokens from here on.
-        token += unsafe {
-            match (left, left.div_ceil(S::LANES).next_power_of_two().min(S::MOST)) {
-                (1, _) => few::<S, 1>(&task, y),
-                (2, _) => few::<S, 2>(&task, y),
-                (3, _) => few::<S, 3>(&task, y),
-                (FEW, _) => few::<S, 4>(&task, y),
-                (_, 1) => many::<S, 1>(&task, left, y),
-                (_, 2) => many::<S, 2>(&task, left, y),
-                (_, 4) => many::<S, 4>(&task, left, y),
-                _ => many::<S, 8>(&task, left, y),
+impl Job for Task<'_> {
+    #[inline(always)]
+    unsafe fn on<S: Simd>(&self) {
+        // SAFETY: handed on to the caller; the task is part of what `run` was promised.
+        unsafe {
+            if let (Input::Tokens { x, stride }, Output::Tokens { y, stride: out }) =
+                (self.x, self.y)
+                && self.cut.tokens <= FEW
+            {
+                let x = x.add(self.cut.first * stride);
+                let y = y.add(self.cut.first * out);
+                return match self.cut.tokens {
+                    1 => few::<S, 1>(self, x, stride, y, out),
+                    2 => few::<S, 2>(self, x, stride, y, out),
+                    3 => few::<S, 3>(self, x, stride, y, out),
+                    _ => few::<S, FEW>(self, x, stride, y, out),
+                };
             }
-        };
+            match self.cut.width / S::LANES {
+                1 => many::<S, 1>(self),
+                2 => many::<S, 2>(self),
+                4 => many::<S, 4>(self),
+                _ => many::<S, 8>(self),
+            }
+        }
     }
 }
 
-/// Up to one panel of `V` vectors of tokens; returns how many it took.
+/// One panel of `V` vectors of tokens.
 ///
 /// # Safety
 ///
-/// `S` runs here; `task.x` and `y` begin at the first of `left` tokens.
+/// As for [`Job::on`].
 #[inline(always)]
-unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>, left: usize, y: *mut f32) -> usize {
-    let (rows, cols) = task.weight.shape();
-    let width = V * S::LANES;
-    let tokens = left.min(width);
-    let padded = task.weight.padded_cols();
+unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
+    let ((rows, cols), width, cut) = (task.weight.shape(), V * S::LANES, task.cut);
     // Taken and put back, not borrowed in a closure: a closure would be compiled without `S`.
     let (mut panel_lines, mut sum_lines) = SCRATCH.take();
-    panel_lines.grow(padded * width);
-    sum_lines.grow(BLOCK_ROWS * width);
-    let (panel, sums) = (panel_lines.as_mut_ptr(), sum_lines.as_mut_ptr());
-    // SAFETY: `x` holds `tokens` rows of `cols`; the panel was grown to padded · width, the sums
-    // to a whole block; the rows of `y` from `first` on are this task's own.
+    // SAFETY: the panel was grown to its rows, the sums to a whole block; panels hold `first` tokens
+    // times their rows before this one; the rows of `y` of these blocks are this task's own.
     unsafe {
-        panel::pack::<S>(task.x.as_ptr(), cols, tokens, panel, width);
-        panel.add(cols * width).write_bytes(0, (padded - cols) * width);
+        let panel = match task.x {
+            Input::Panels(x) => x.add(cut.first * panel_rows(cols)),
+            Input::Tokens { x, stride } => {
+                panel_lines.grow(panel_rows(cols) * width);
+                let panel = panel_lines.as_mut_ptr::<f32>();
+                let order = task.order.map_or(null(), <[u32]>::as_ptr);
+                let x = x.add(cut.first * stride);
+                panel::pack::<S>(x, stride, cols, cut.tokens, order, panel, width);
+                panel.add(cols * width).write_bytes(0, (panel_rows(cols) - cols) * width);
+                panel
+            }
+        };
+        sum_lines.grow(BLOCK_ROWS * width);
         for block in task.blocks.clone() {
             let first = block * BLOCK_ROWS;
-            let last = (first + BLOCK_ROWS).min(rows);
-            match task.weight {
-                Weight::TwoFour(weight) => two_four::block::<S, V>(weight, block, panel, sums),
-                Weight::Csr(weight) => csr::block::<S, V>(weight, first..last, panel, sums),
+            let in_block = BLOCK_ROWS.min(rows - first);
+            let sums = match task.y {
+                Output::Tokens { .. } => sum_lines.as_mut_ptr::<f32>(),
+                Output::Panels(y) => y.add(cut.first * panel_rows(rows) + first * width),
+            };
+            if cols == 0 {
+                sums.write_bytes(0, in_block * width);
             }
-            let bias = bias_from(task.bias, first);
-            panel::unpack::<S>(sums, last - first, width, bias, y.add(first), rows, tokens);
+            match task.weight {
+                Weight::NOfM(weight) => n_of_m::block::<S, V>(weight, block, panel, sums),
+                Weight::Runs(weight) => runs::block::<S, V>(weight, block, panel, sums),
+            }
+            let bias = task.epilogue.bias.map_or(null(), |bias| bias[first..].as_ptr());
+            let activation = task.epilogue.activation;
+            match task.y {
+                Output::Panels(_) => {
+                    finish::<S>(task.tier, sums, in_block, width, bias, activation)
+                }
+                Output::Tokens { y, stride } => {
+                    let y = y.add(cut.first * stride + first);
+                    let mut bias = bias;
+                    if activation != Activation::None {
+                        finish::<S>(task.tier, sums, in_block, width, bias, activation);
+                        bias = null();
+                    }
+                    panel::unpack::<S>(sums, in_block, width, bias, y, stride, cut.tokens);
+                }
+            }
         }
     }
     SCRATCH.set((panel_lines, sum_lines));
-    tokens
 }
 
-/// The bias from row `first` on, or null.
-fn bias_from(bias: Option<&[f32]>, first: usize) -> *const f32 {
-    bias.map_or(std::ptr::null(), |bias| bias[first..].as_ptr())
-}
-
-/// `T` tokens by the kernels for few; returns `T`.
+/// Bias and activation of `rows` rows of `width` sums, in place. `bias` may be null.
 ///
 /// # Safety
 ///
-/// `S` runs here; `task.x` and `y` begin at the first of at least `T` tokens.
+/// `S` runs here; `sums` is writable for the rows, `bias` readable for them unless null.
 #[inline(always)]
-unsafe fn few<S: Simd, const T: usize>(task: &Task<'_>, y: *mut f32) -> usize {
-    let (rows, cols) = task.weight.shape();
-    match task.weight {
-        Weight::TwoFour(weight) => {
-            let padded = weight.words * WORD;
-            let (mut panel, sums) = SCRATCH.take();
-            panel.grow(T * padded);
-            for token in 0..T {
-                let x = &task.x[token * cols..(token + 1) * cols];
-                // SAFETY: the panel was grown to T rows of `padded ≥ cols` numbers.
-                unsafe {
-                    let to = panel.as_mut_ptr().add(token * padded);
-                    to.copy_from_nonoverlapping(x.as_ptr(), cols);
-                    to.add(cols).write_bytes(0, padded - cols);
-                }
-            }
-            for block in task.blocks.clone() {
-                // SAFETY: T padded rows of activations lie in the panel; `bias` has a number per
-                // row (`run` checked) and `y` T rows of them.
-                unsafe {
-                    let bias = bias_from(task.bias, 0);
-                    two_four::few::<S, T>(weight, block, panel.as_ptr(), bias, y);
-                }
-            }
-            SCRATCH.set((panel, sums));
-        }
-        Weight::Csr(weight) => {
-            let first = task.blocks.start * BLOCK_ROWS;
-            for row in first..(task.blocks.end * BLOCK_ROWS).min(rows) {
-                for token in 0..T {
-                    let sum = csr::dot(weight, row, &task.x[token * cols..(token + 1) * cols]);
-                    // SAFETY: `row` and `token` are within `y`, and this task's own.
-                    unsafe { *y.add(token * rows + row) = sum + task.bias.map_or(0.0, |b| b[row]) }
-                }
+unsafe fn finish<S: Simd>(
+    tier: Tier,
+    sums: *mut f32,
+    rows: usize,
+    width: usize,
+    bias: *const f32,
+    activation: Activation,
+) {
+    for row in 0..rows {
+        // SAFETY: whole vectors of the row, by the caller's promise.
+        unsafe {
+            let add = if bias.is_null() { S::zero() } else { S::splat(*bias.add(row)) };
+            for at in (0..width).step_by(S::LANES) {
+                let at = sums.add(row * width + at);
+                let sum = S::add(S::load(at), add);
+                S::store(at, if activation == Activation::Relu { S::relu(sum) } else { sum });
             }
         }
     }
-    T
+    if activation != Activation::Relu {
+        // SAFETY: the rows, by the caller's promise.
+        activation.apply(tier, unsafe { std::slice::from_raw_parts_mut(sums, rows * width) });
+    }
+}
+
+/// `T` tokens by the kernels for few.
+///
+/// # Safety
+///
+/// As for [`Job::on`]; `x` and `y` begin at the first of the `T` tokens.
+#[inline(always)]
+unsafe fn few<S: Simd, const T: usize>(
+    task: &Task<'_>,
+    x: *const f32,
+    stride: usize,
+    y: *mut f32,
+    out: usize,
+) {
+    let (rows, cols) = task.weight.shape();
+    let padded = panel_rows(cols).next_multiple_of(16);
+    let (mut lines, sums) = SCRATCH.take();
+    lines.grow(T * padded);
+    // SAFETY: the lines were grown to T rows of `padded ≥ cols` numbers; `y` is writable for T tokens
+    // and these rows.
+    unsafe {
+        let to = lines.as_mut_ptr::<f32>();
+        for token in 0..T {
+            let (x, to) = (x.add(token * stride), to.add(token * padded));
+            match task.order {
+                None => to.copy_from_nonoverlapping(x, cols),
+                Some(order) => {
+                    for (col, place) in order.iter().enumerate() {
+                        *to.add(*place as usize) = *x.add(col);
+                    }
+                }
+            }
+            to.add(cols).write_bytes(0, padded - cols);
+        }
+        for block in task.blocks.clone() {
+            let first = block * BLOCK_ROWS;
+            let in_block = BLOCK_ROWS.min(rows - first);
+            let y = y.add(first);
+            match task.weight {
+                Weight::NOfM(weight) => n_of_m::few::<S, T>(weight, block, to, padded, y, out),
+                Weight::Runs(weight) => runs::few::<T>(weight, block, to, padded, y, out),
+            }
+            for token in 0..T {
+                let y = std::slice::from_raw_parts_mut(y.add(token * out), in_block);
+                if let Some(bias) = task.epilogue.bias {
+                    y.iter_mut().zip(&bias[first..]).for_each(|(y, bias)| *y += bias);
+                }
+                task.epilogue.activation.apply(task.tier, y);
+            }
+        }
+    }
+    SCRATCH.set((lines, sums));
+}
+
+/// Activations on the way into panels, or out of them.
+struct Move {
+    tokens: *mut f32,
+    panels: *mut f32,
+    features: usize,
+    cut: Cut,
+    into_panels: bool,
+}
+
+impl Job for Move {
+    #[inline(always)]
+    unsafe fn on<S: Simd>(&self) {
+        let Self { features, cut, .. } = *self;
+        // SAFETY: the tokens and the panels are those of `pack` or `unpack`, which checked their sizes.
+        unsafe {
+            let tokens = self.tokens.add(cut.first * features);
+            let panel = self.panels.add(cut.first * panel_rows(features));
+            let (count, width) = (cut.tokens, cut.width);
+            if self.into_panels {
+                panel::pack::<S>(tokens, features, features, count, null(), panel, width);
+            } else {
+                panel::unpack::<S>(panel, features, width, null(), tokens, features, count);
+            }
+        }
+    }
+}
+
+/// `x` `[tokens, features]` into panels that are all zeros.
+pub(crate) fn pack(x: &[f32], panels: &mut Panels) {
+    let (tokens, features) = (panels.tokens(), panels.features());
+    assert_eq!(x.len(), tokens * features);
+    let tier = panels.dispatcher().tier();
+    let (from, to) = (x.as_ptr().cast_mut(), panels.as_mut_ptr());
+    for cut in Tiling::of(tier).panels(tokens) {
+        let job = Move { tokens: from, panels: to, features, cut, into_panels: true };
+        // SAFETY: `x` has these tokens, and is only read; the panels were sized for them; the tier is
+        // the dispatcher's.
+        unsafe { on_tier(tier, &job) };
+    }
+}
+
+/// Panels into `y` `[tokens, features]`.
+pub(crate) fn unpack(panels: &Panels, y: &mut [f32]) {
+    let (tokens, features) = (panels.tokens(), panels.features());
+    assert_eq!(y.len(), tokens * features);
+    let tier = panels.dispatcher().tier();
+    let (from, to) = (panels.as_ptr().cast_mut(), y.as_mut_ptr());
+    for cut in Tiling::of(tier).panels(tokens) {
+        let job = Move { tokens: to, panels: from, features, cut, into_panels: false };
+        // SAFETY: as above, the panels only read.
+        unsafe { on_tier(tier, &job) };
+    }
 }

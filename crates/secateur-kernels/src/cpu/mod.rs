@@ -1,10 +1,11 @@
 //! The CPU kernels: one generic text, compiled for every tier of processor.
 
-pub(crate) mod csr;
 pub(crate) mod drive;
+pub(crate) mod element;
+pub(crate) mod n_of_m;
 mod panel;
+pub(crate) mod runs;
 mod simd;
-pub(crate) mod two_four;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -3,12 +3,50 @@
 //! The kernels are written once, over this trait, and inlined into one function per tier that has
 //! the tier's instructions enabled; see `drive.rs`.
 
+/// How the column of a stored value is told: `BITS` of it, within `16 / QUADS / …` columns.
+///
+/// Values lie in *quads*: two values of one row, then two of the row below. A pair of rows has
+/// `QUADS` of them in every 16 columns.
+pub(crate) trait Code: Copy {
+    /// Bits of an index.
+    const BITS: usize;
+    /// Quads of a pair of rows in 16 columns.
+    const QUADS: usize;
+    /// Columns that quad `q + 1` begins after quad `q`: what the index need not say.
+    const STEP: usize;
+    /// Pairs of rows that share one unit of 16 values.
+    const PAIRS: usize = 4 / Self::QUADS;
+    /// Bytes of the indices of a pair of rows in 16 columns.
+    const BYTES: usize = Self::BITS * Self::QUADS / 2;
+}
+
+/// 2:4: two bits tell the column in a group of four, and each quad has its own group.
+#[derive(Clone, Copy)]
+pub(crate) struct Two;
+
+impl Code for Two {
+    const BITS: usize = 2;
+    const QUADS: usize = 4;
+    const STEP: usize = 4;
+}
+
+/// `2 · QUADS` of 16: four bits tell the column in 16.
+#[derive(Clone, Copy)]
+pub(crate) struct Four<const QUADS: usize>;
+
+impl<const QUADS: usize> Code for Four<QUADS> {
+    const BITS: usize = 4;
+    const QUADS: usize = QUADS;
+    const STEP: usize = 0;
+}
+
 /// A vector of [`Self::LANES`] f32 and what kernels do with it.
 ///
 /// # Safety
 ///
 /// Every method may only be called where the implementor's instructions exist: inside a function
 /// with the matching `#[target_feature]`, after the [`Dispatcher`](crate::Dispatcher) found them.
+/// Pointers are valid for what the method reads or writes; no alignment is assumed.
 pub(crate) trait Simd: Copy {
     /// Numbers in a vector.
     const LANES: usize;
@@ -23,17 +61,57 @@ pub(crate) trait Simd: Copy {
     unsafe fn splat(value: f32) -> Self::V;
     /// Four vectors, each with all lanes equal to one of the four numbers at `from`.
     unsafe fn splat4(from: *const f32) -> [Self::V; 4];
-    /// `LANES` numbers from any address.
+    /// `LANES` numbers.
     unsafe fn load(from: *const f32) -> Self::V;
-    /// `LANES` numbers to any address.
+    /// `LANES` numbers, widened from bf16.
+    unsafe fn load_bf16(from: *const u16) -> Self::V;
+    /// `LANES` numbers, widened from f16.
+    unsafe fn load_f16(from: *const u16) -> Self::V;
+    /// `LANES` numbers, converted from i8.
+    unsafe fn load_i8(from: *const i8) -> Self::V;
+    /// Stores `LANES` numbers.
     unsafe fn store(to: *mut f32, v: Self::V);
     /// `a · b + c`.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a · b`.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
-    /// Lane `i` of the result is lane `4·(i / 4) + (bits >> 2i & 3)` of `x`: each of a group of
-    /// four picks any of the four.
-    unsafe fn pick(x: Self::V, bits: u32) -> Self::V;
+    /// The larger of each lane and zero; NaN stays.
+    unsafe fn relu(a: Self::V) -> Self::V;
+    /// Asks for the line at `from`, which need not be readable.
+    unsafe fn prefetch<T>(from: *const T);
+
+    /// `w · x + c` with `x` at `row` bytes past the start of quad `Q` in the panel `x`, its vector
+    /// `N` of `V`: the product that kernels spend their time on.
+    #[inline(always)]
+    unsafe fn mul_add_at<C: Code, const V: usize, const Q: usize, const N: usize>(
+        w: Self::V,
+        x: *const f32,
+        row: usize,
+        c: Self::V,
+    ) -> Self::V {
+        // SAFETY: the caller hands a panel that holds this vector.
+        unsafe {
+            let x = x.byte_add(row).add((C::STEP * Q * V + N) * Self::LANES);
+            Self::mul_add(w, Self::load(x), c)
+        }
+    }
+
+    /// Where lane `L` of quad `Q` finds its activations: the index in `bits`, times the bytes of a
+    /// row of a panel `V` vectors wide.
+    #[inline(always)]
+    unsafe fn row<C: Code, const V: usize, const Q: usize, const L: usize>(bits: u64) -> usize {
+        let shift = (V * Self::LANES * size_of::<f32>()).trailing_zeros();
+        let place = (C::BITS * (4 * Q + L)) as u32;
+        (bits.rotate_right((place + 64 - shift) % 64) & (((1 << C::BITS) - 1) << shift)) as usize
+    }
+
+    /// Lane `i` of the result is `x[4·(i / 4) + (bits >> 2i & 3)]`: each of a group of four picks any
+    /// of the four.
+    unsafe fn pick4(x: *const f32, bits: u32) -> Self::V;
+    /// Lane `i` of the result is `x[bits >> 4i & 15]`, of 16 numbers at `x`.
+    unsafe fn pick16(x: *const f32, bits: u64) -> Self::V;
     /// Transposes `LANES` rows of `LANES` numbers in place.
     unsafe fn transpose(rows: &mut [Self::V]);
 }
@@ -67,6 +145,23 @@ impl Simd for Portable {
         unsafe { from.cast::<[f32; 8]>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self::V {
+        // SAFETY: as above.
+        let halves = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        halves.map(|bits| half::bf16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self::V {
+        // SAFETY: as above.
+        let halves = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        halves.map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self::V {
+        // SAFETY: as above.
+        unsafe { from.cast::<[i8; 8]>().read_unaligned() }.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {
         // SAFETY: the caller hands eight writable numbers; alignment is not assumed.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
@@ -79,6 +174,13 @@ impl Simd for Portable {
         c
     }
     #[inline(always)]
+    unsafe fn mul(mut a: Self::V, b: Self::V) -> Self::V {
+        for i in 0..8 {
+            a[i] *= b[i];
+        }
+        a
+    }
+    #[inline(always)]
     unsafe fn add(mut a: Self::V, b: Self::V) -> Self::V {
         for i in 0..8 {
             a[i] += b[i];
@@ -86,8 +188,22 @@ impl Simd for Portable {
         a
     }
     #[inline(always)]
-    unsafe fn pick(x: Self::V, bits: u32) -> Self::V {
+    unsafe fn relu(a: Self::V) -> Self::V {
+        a.map(|a| if a < 0.0 { 0.0 } else { a })
+    }
+    #[inline(always)]
+    unsafe fn prefetch<T>(_: *const T) {}
+    #[inline(always)]
+    unsafe fn pick4(x: *const f32, bits: u32) -> Self::V {
+        // SAFETY: the caller hands eight readable numbers.
+        let x = unsafe { Self::load(x) };
         std::array::from_fn(|i| x[(i & !3) + (bits >> (2 * i) & 3) as usize])
+    }
+    #[inline(always)]
+    unsafe fn pick16(x: *const f32, bits: u64) -> Self::V {
+        // SAFETY: the caller hands sixteen readable numbers; alignment is not assumed.
+        let x = unsafe { x.cast::<[f32; 16]>().read_unaligned() };
+        std::array::from_fn(|i| x[(bits >> (4 * i) & 15) as usize])
     }
     #[inline(always)]
     unsafe fn transpose(rows: &mut [Self::V]) {

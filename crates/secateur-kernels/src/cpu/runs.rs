@@ -1,0 +1,372 @@
+//! How does any sparsity become time? Column numbers beside the values, tokens along the lanes.
+//!
+//! Rows that share their columns go together: one row if the weight is unstructured, two or four if
+//! it is pruned in blocks that high, so that activations are loaded once for all of them. Per block
+//! of 128 rows and *tile* of 128 columns, each group of rows is a run of quads: four columns (16 bits
+//! each, counted from the tile's first) and four values for each row.
+//!
+//! ```text
+//! [block of 128 rows][tile of 128 columns][group of rows, shortest run first][quad]
+//! ```
+//!
+//! Runs of equal length lie together, so that the processor foresees where each ends. The last quad
+//! of a run is filled up with zeros that multiply the panel's row of zeros, never an activation,
+//! which might be infinite.
+
+use super::{
+    drive::{BLOCK_ROWS, panel_rows},
+    simd::{Code, Simd},
+};
+use crate::reference::entries;
+use secateur_storage::{Format, Packed, StorageError};
+
+/// Columns of a tile: with 64 tokens it just fits L1.
+const TILE: usize = 128;
+
+/// Sixteen bits tell the row of the panel.
+#[derive(Clone, Copy)]
+struct Sixteen;
+
+impl Code for Sixteen {
+    const BITS: usize = 16;
+    const QUADS: usize = 1;
+    const STEP: usize = 0;
+}
+
+/// A weight as runs; see the module.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub rows: usize,
+    pub cols: usize,
+    /// Rows of a group.
+    group: usize,
+    /// For each block and tile: where its runs and its quads begin.
+    tiles: Vec<(usize, usize)>,
+    runs: Vec<Run>,
+    columns: Vec<[u16; 4]>,
+    values: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    quads: u16,
+    /// The group's first row in its block.
+    row: u16,
+}
+
+impl Runs {
+    /// Whether columns can be told by 16 bits.
+    pub fn addresses(cols: usize) -> bool {
+        panel_rows(cols) <= 1 << 16
+    }
+
+    /// Rows of a block-sparse weight that go together: 4, 2, or none.
+    pub fn group(format: Format) -> Option<usize> {
+        let Format::Block(block) = format else { return None };
+        [4, 2].into_iter().find(|group| block.rows().is_multiple_of(*group))
+    }
+
+    /// Lays out a weight with fewer columns than [`Self::addresses`] allows, `group` (1, 2 or 4) rows
+    /// together.
+    pub fn new(weight: &Packed, group: usize) -> Result<Self, StorageError> {
+        let (rows, cols) = weight.matrix();
+        let mut laid = Self {
+            rows,
+            cols,
+            group,
+            tiles: vec![],
+            runs: vec![],
+            columns: vec![],
+            values: vec![],
+        };
+        let entries = entries(weight)?;
+        let mut from = 0;
+        for block in (0..rows).step_by(BLOCK_ROWS) {
+            let last = (block + BLOCK_ROWS).min(rows);
+            let to = from + entries[from..].partition_point(|entry| entry.0 < last);
+            laid.push_block(block, last, &entries[from..to]);
+            from = to;
+        }
+        Ok(laid)
+    }
+
+    /// One block of rows, given its `(row, column, value)` by rows.
+    fn push_block(&mut self, first: usize, last: usize, entries: &[(usize, usize, f32)]) {
+        let groups = (last - first).div_ceil(self.group);
+        let zeros = panel_rows(self.cols) - 1;
+        // Per group: the columns stored, ascending, with the values of each row.
+        let mut shared: Vec<Vec<(usize, [f32; 4])>> = vec![vec![]; groups];
+        for chunk in
+            entries.chunk_by(|a, b| (a.0 - first) / self.group == (b.0 - first) / self.group)
+        {
+            let mut sorted = chunk.to_vec();
+            sorted.sort_by_key(|entry| entry.1);
+            let shared = &mut shared[(chunk[0].0 - first) / self.group];
+            for (row, col, value) in sorted {
+                if shared.last().is_none_or(|held: &(usize, _)| held.0 != col) {
+                    shared.push((col, [0.0; 4]));
+                }
+                if let Some(held) = shared.last_mut() {
+                    held.1[(row - first) % self.group] = value;
+                }
+            }
+        }
+        for tile in (0..self.cols).step_by(TILE) {
+            self.tiles.push((self.runs.len(), self.columns.len()));
+            let of_tile = |shared: &[(usize, [f32; 4])]| {
+                let at = |col: usize| shared.partition_point(|held| held.0 < col);
+                at(tile)..at(tile + TILE)
+            };
+            let mut order: Vec<(usize, usize)> = shared
+                .iter()
+                .enumerate()
+                .map(|(group, shared)| (of_tile(shared).len().div_ceil(4), group))
+                // The first tile writes every sum, later ones only add.
+                .filter(|(quads, _)| tile == 0 || *quads > 0)
+                .collect();
+            order.sort_unstable();
+            for (quads, group) in order {
+                let row = (group * self.group) as u16;
+                self.runs.push(Run { quads: quads as u16, row });
+                let shared = &shared[group];
+                for quad in shared[of_tile(shared)].chunks(4) {
+                    let column = |i: usize| quad.get(i).map_or(zeros, |held| held.0) - tile;
+                    self.columns.push(std::array::from_fn(|i| column(i) as u16));
+                    for i in 0..4 {
+                        let values = quad.get(i).map_or([0.0; 4], |held| held.1);
+                        self.values.extend(&values[..self.group]);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.tiles.as_slice())
+            + size_of_val(self.runs.as_slice())
+            + size_of_val(self.columns.as_slice())
+            + size_of_val(self.values.as_slice())
+    }
+
+    /// Values held, padding included.
+    pub fn held(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The runs of each tile of a block, with the tile's first column and where its quads begin.
+    fn tiles(&self, block: usize) -> impl Iterator<Item = (usize, &[Run], usize)> + '_ {
+        let count = self.cols.div_ceil(TILE);
+        (0..count).map(move |tile| {
+            let at = block * count + tile;
+            let (runs, quads) = self.tiles[at];
+            let end = self.tiles.get(at + 1).map_or(self.runs.len(), |next| next.0);
+            (tile * TILE, &self.runs[runs..end], quads)
+        })
+    }
+}
+
+/// Sums of one block of rows over all columns: `sums[row][width]`, `width = V · LANES` tokens.
+///
+/// # Safety
+///
+/// `S` runs here. `panel` is `[panel_rows(cols)][width]`, readable, its last row zeros; `sums` is
+/// writable for the block's rows, rounded up to whole groups, times `width`.
+#[inline(always)]
+pub(super) unsafe fn block<S: Simd, const V: usize>(
+    weight: &Runs,
+    block: usize,
+    panel: *const f32,
+    sums: *mut f32,
+) {
+    // SAFETY: handed on to the caller; the group is the weight's.
+    unsafe {
+        match weight.group {
+            1 if V >= 8 => single::<S, V, 1>(weight, block, panel, sums),
+            1 if V >= 4 => single::<S, V, 2>(weight, block, panel, sums),
+            1 => single::<S, V, 4>(weight, block, panel, sums),
+            2 => grouped::<S, V, 2>(weight, block, panel, sums),
+            _ => grouped::<S, V, 4>(weight, block, panel, sums),
+        }
+    }
+}
+
+/// Runs of single rows, with `E` sums of `V` vectors that do not wait for each other.
+///
+/// # Safety
+///
+/// As for [`block`].
+#[inline(always)]
+unsafe fn single<S: Simd, const V: usize, const E: usize>(
+    weight: &Runs,
+    block: usize,
+    panel: *const f32,
+    sums: *mut f32,
+) {
+    for (first, runs, mut quad) in weight.tiles(block) {
+        // SAFETY: a column of a quad is a row of the panel, counted from the tile's first, by
+        // construction; quads and values are as many as the runs say.
+        unsafe {
+            let x = panel.add(first * V * S::LANES);
+            for run in runs {
+                let mut acc = [[S::zero(); V]; E];
+                for _ in 0..run.quads {
+                    let weights = S::splat4(weight.values.as_ptr().add(4 * quad));
+                    let bits = weight.columns.as_ptr().add(quad).cast::<u64>().read_unaligned();
+                    let bits = bits.to_le();
+                    S::prefetch(weight.values.as_ptr().wrapping_add(4 * quad + 256));
+                    macro_rules! product {
+                        ($lane:literal: $($v:literal)*) => {
+                            let row = S::row::<Sixteen, V, 0, $lane>(bits);
+                            let acc = &mut acc[$lane % E];
+                            $(if V > $v {
+                                let (w, sum) = (weights[$lane], acc[$v % V]);
+                                acc[$v % V] = S::mul_add_at::<Sixteen, V, 0, $v>(w, x, row, sum);
+                            })*
+                        };
+                    }
+                    product!(0: 0 1 2 3 4 5 6 7);
+                    product!(1: 0 1 2 3 4 5 6 7);
+                    product!(2: 0 1 2 3 4 5 6 7);
+                    product!(3: 0 1 2 3 4 5 6 7);
+                    quad += 1;
+                }
+                let to = sums.add(run.row as usize * V * S::LANES);
+                for v in 0..V {
+                    let mut sum = acc[0][v];
+                    for acc in &acc[1..] {
+                        sum = S::add(sum, acc[v]);
+                    }
+                    let to = to.add(v * S::LANES);
+                    S::store(to, if first == 0 { sum } else { S::add(sum, S::load(to)) });
+                }
+            }
+        }
+    }
+}
+
+/// Runs of `R` rows that share their columns.
+///
+/// # Safety
+///
+/// As for [`block`].
+#[inline(always)]
+unsafe fn grouped<S: Simd, const V: usize, const R: usize>(
+    weight: &Runs,
+    block: usize,
+    panel: *const f32,
+    sums: *mut f32,
+) {
+    let width = V * S::LANES;
+    for (first, runs, mut quad) in weight.tiles(block) {
+        for run in runs {
+            // So many vectors at once that their sums stay in registers.
+            let step = V.min((2 * S::MOST / R).max(1));
+            for from in (0..V).step_by(step) {
+                // SAFETY: as in `single`; vectors `from..from + step` are below V.
+                unsafe {
+                    let x = panel.add(first * width + from * S::LANES);
+                    let to = sums.add(run.row as usize * width + from * S::LANES);
+                    match step {
+                        8 => run_of::<S, V, R, 8>(weight, quad, run.quads, x, to, first == 0),
+                        4 => run_of::<S, V, R, 4>(weight, quad, run.quads, x, to, first == 0),
+                        2 => run_of::<S, V, R, 2>(weight, quad, run.quads, x, to, first == 0),
+                        _ => run_of::<S, V, R, 1>(weight, quad, run.quads, x, to, first == 0),
+                    }
+                }
+            }
+            quad += run.quads as usize;
+        }
+    }
+}
+
+/// One run of `R` rows for `N` of the `V` vectors of tokens.
+///
+/// # Safety
+///
+/// As for [`block`]; `quads` from `quad` on belong to the run, `x` and `to` begin at its vectors.
+#[inline(always)]
+unsafe fn run_of<S: Simd, const V: usize, const R: usize, const N: usize>(
+    weight: &Runs,
+    quad: usize,
+    quads: u16,
+    x: *const f32,
+    to: *mut f32,
+    first: bool,
+) {
+    let width = V * S::LANES;
+    // SAFETY: see `grouped`.
+    unsafe {
+        let mut acc = [[S::zero(); N]; R];
+        for quad in quad..quad + quads as usize {
+            let values = weight.values.as_ptr().add(4 * R * quad);
+            let columns = *weight.columns.as_ptr().add(quad);
+            for (i, column) in columns.into_iter().enumerate() {
+                let x = x.add(column as usize * width);
+                let mut xs = [S::zero(); N];
+                for (v, held) in xs.iter_mut().enumerate() {
+                    *held = S::load(x.add(v * S::LANES));
+                }
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let w = S::splat(*values.add(i * R + r));
+                    for (acc, x) in acc.iter_mut().zip(xs) {
+                        *acc = S::mul_add(w, x, *acc);
+                    }
+                }
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (v, acc) in acc.iter().enumerate() {
+                let to = to.add(r * width + v * S::LANES);
+                S::store(to, if first { *acc } else { S::add(*acc, S::load(to)) });
+            }
+        }
+    }
+}
+
+/// One block of rows for `T` tokens: `y[token · stride + row]`, `row` counted from the block's first.
+///
+/// # Safety
+///
+/// `x` is `T` rows of `padded` numbers, at least `panel_rows(cols)`, zeros from `cols` on; each of the
+/// `T` rows of `y` is writable for the rows of the block.
+#[inline(always)]
+pub(super) unsafe fn few<const T: usize>(
+    weight: &Runs,
+    block: usize,
+    x: *const f32,
+    padded: usize,
+    y: *mut f32,
+    stride: usize,
+) {
+    let rows = (weight.rows - block * BLOCK_ROWS).min(BLOCK_ROWS);
+    let mut sums = [[0.0_f32; BLOCK_ROWS + 3]; T];
+    for (first, runs, mut quad) in weight.tiles(block) {
+        for run in runs {
+            for in_group in 0..weight.group {
+                let mut acc = [[0.0_f32; 4]; T];
+                for quad in quad..quad + run.quads as usize {
+                    // SAFETY: as in `single`: columns are rows of the panel, and so below `padded`.
+                    unsafe {
+                        let columns = *weight.columns.as_ptr().add(quad);
+                        let values = weight.values.as_ptr().add(4 * weight.group * quad + in_group);
+                        for (t, acc) in acc.iter_mut().enumerate() {
+                            let x = x.add(t * padded + first);
+                            for i in 0..4 {
+                                acc[i] +=
+                                    *values.add(i * weight.group) * *x.add(columns[i] as usize);
+                            }
+                        }
+                    }
+                }
+                for (sums, acc) in sums.iter_mut().zip(acc) {
+                    sums[run.row as usize + in_group] += (acc[0] + acc[1]) + (acc[2] + acc[3]);
+                }
+            }
+            quad += run.quads as usize;
+        }
+    }
+    for (t, sums) in sums.iter().enumerate() {
+        // SAFETY: the rows of the block, by the caller's promise.
+        unsafe { y.add(t * stride).copy_from_nonoverlapping(sums.as_ptr(), rows) };
+    }
+}

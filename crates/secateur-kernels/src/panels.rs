@@ -1,0 +1,133 @@
+//! What do activations look like between two packed layers? Feature-major, in panels of tokens.
+//!
+//! Kernels run one token per lane, so `[tokens, features]` is transposed on the way in and out. A chain
+//! of packed layers can leave that out: [`Panels`] holds activations as the kernels want them,
+//! `[panel][feature][token]`, and [`Product::run_panels`](crate::Product::run_panels) reads and writes
+//! them.
+
+use crate::{Dispatcher, KernelError, cpu::drive, lines::Lines};
+
+/// Activations, feature-major, in panels as wide as this machine's kernels want them.
+///
+/// ```
+/// use secateur_kernels::{Dispatcher, Panels};
+///
+/// let dispatcher = Dispatcher::probe()?;
+/// let x: Vec<f32> = (0..40 * 3).map(|i| i as f32).collect();
+/// let panels = Panels::pack(&x, 40, 3, &dispatcher)?; // 40 tokens of 3 features
+/// let mut back = vec![0.0; x.len()];
+/// panels.unpack(&mut back)?;
+/// assert_eq!(x, back);
+/// # Ok::<(), secateur_kernels::KernelError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Panels {
+    tokens: usize,
+    features: usize,
+    dispatcher: Dispatcher,
+    lines: Lines,
+}
+
+/// A panel: some tokens, one to a lane, of all features.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Panel<'a> {
+    /// The first token.
+    pub first: usize,
+    /// Tokens that are there; lanes beyond them hold anything.
+    pub tokens: usize,
+    /// From a feature to the next: lanes of a panel.
+    pub width: usize,
+    /// `[features][width]`.
+    pub data: &'a [f32],
+}
+
+impl Panels {
+    /// All zeros.
+    pub fn zeros(
+        tokens: usize,
+        features: usize,
+        dispatcher: &Dispatcher,
+    ) -> Result<Self, KernelError> {
+        let tiling = drive::Tiling::of(dispatcher.tier());
+        let lanes = tiling.lanes(tokens);
+        let rows = drive::panel_rows(features);
+        let bytes = lanes.checked_mul(rows).and_then(|len| len.checked_mul(size_of::<f32>()));
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(KernelError::TooLarge { rows: 0, cols: features, tokens });
+        }
+        let lines = Lines::zeros(lanes * rows, size_of::<f32>());
+        Ok(Self { tokens, features, dispatcher: *dispatcher, lines })
+    }
+
+    /// From `x` `[tokens, features]`, row-major. Errors on any other length.
+    pub fn pack(
+        x: &[f32],
+        tokens: usize,
+        features: usize,
+        dispatcher: &Dispatcher,
+    ) -> Result<Self, KernelError> {
+        let mut panels = Self::zeros(tokens, features, dispatcher)?;
+        expect("x", x.len(), tokens * features)?;
+        drive::pack(x, &mut panels);
+        Ok(panels)
+    }
+
+    /// Into `y` `[tokens, features]`, row-major. Errors on any other length.
+    pub fn unpack(&self, y: &mut [f32]) -> Result<(), KernelError> {
+        expect("y", y.len(), self.tokens * self.features)?;
+        drive::unpack(self, y);
+        Ok(())
+    }
+
+    /// How many tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// How many features a token has.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// The machine, and the tier, that the panels are cut for.
+    pub fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
+    }
+
+    /// The panels, from the first token on.
+    pub fn iter(&self) -> impl Iterator<Item = Panel<'_>> + '_ {
+        let rows = drive::panel_rows(self.features);
+        let floats = self.lines.floats();
+        drive::Tiling::of(self.dispatcher.tier()).panels(self.tokens).map(move |panel| Panel {
+            first: panel.first,
+            tokens: panel.tokens,
+            width: panel.width,
+            data: &floats[panel.first * rows..][..self.features * panel.width],
+        })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.lines.as_ptr()
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr()
+    }
+
+    /// Clears what lies between the panels' last features and their ends: kernels that read whole words
+    /// of columns multiply it by zero.
+    pub(crate) fn clear_padding(&mut self) {
+        let (rows, features, tokens) =
+            (drive::panel_rows(self.features), self.features, self.tokens);
+        let floats = self.lines.floats_mut();
+        for panel in drive::Tiling::of(self.dispatcher.tier()).panels(tokens) {
+            let panel_from = panel.first * rows;
+            floats[panel_from + features * panel.width..panel_from + rows * panel.width].fill(0.0);
+        }
+    }
+}
+
+fn expect(what: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {
+    let error = KernelError::Length { what, found, expected };
+    if found == expected { Ok(()) } else { Err(error) }
+}
