@@ -1,6 +1,7 @@
 //! `cargo xtask`: the command line of secateur, one file per command.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod chain;
 mod convert;
 mod data;
@@ -40,12 +41,16 @@ enum Command {
     Convert(convert::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
     /// Print the resident memory of a process that runs one checkpoint (used by reports).
     #[command(hide = true)]
     MeasureMemory(measure::MemoryArgs),
+    /// Answer questions about dense products (a child of bench).
+    #[command(hide = true)]
+    BenchServe,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +62,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => return answered(inspect::run(args)),
         Command::Verify(args) => return answered(verify::run(args)),
+        Command::Bench(args) => bench::run(args),
+        Command::BenchServe => bench::serve(),
         Command::Data(args) => data::run(args),
         Command::Tidy => tidy::run(),
         Command::MeasureMemory(args) => measure::print_memory(&args),

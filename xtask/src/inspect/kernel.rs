@@ -30,12 +30,12 @@ pub fn answer(dispatcher: &Dispatcher, entry: &Entry, nonzero: &Mask) -> String 
         return "no: nothing is zero".to_owned();
     }
     let ran = |format, stored, kind| {
-        ran(dispatcher, Problem { rows, cols, tokens: 1, format, stored }, kind)
+        ran(dispatcher, Problem { rows, cols, tokens: 1, format, stored, dtype: entry.dtype }, kind)
     };
     let over = nonzero.groups_over(NOfM::TWO_OF_FOUR);
     if over.over == 0 {
         let stored = rows * cols.div_ceil(4) * 2;
-        return ran(Format::TWO_OF_FOUR, stored, KernelKind::TwoFour)
+        return ran(Format::TWO_OF_FOUR, stored, KernelKind::NOfM)
             .unwrap_or_else(|| "no: dense is faster at this shape".to_owned());
     }
     let percent = format!("{:.0} %", over.share() * 100.0);
@@ -110,10 +110,20 @@ mod tests {
     fn the_tokens_named_are_those_that_are_planned() {
         let two_four = |rows, cols, tokens: usize| {
             let (format, stored) = (Format::TWO_OF_FOUR, rows * cols / 2);
-            (Problem { rows, cols, tokens, format, stored }, KernelKind::TwoFour)
+            (Problem { rows, cols, tokens, format, stored, dtype: Dtype::F32 }, KernelKind::NOfM)
         };
         let csr = |rows, cols, stored| {
-            (Problem { rows, cols, tokens: 1, format: Format::Bitmap, stored }, KernelKind::Csr)
+            (
+                Problem {
+                    rows,
+                    cols,
+                    tokens: 1,
+                    format: Format::Bitmap,
+                    stored,
+                    dtype: Dtype::F32,
+                },
+                KernelKind::Csr,
+            )
         };
         let cases = [
             two_four(300, 784, 1),
