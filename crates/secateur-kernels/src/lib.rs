@@ -26,15 +26,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attention;
+mod conv;
 mod cpu;
 mod dense;
 mod dispatch;
+pub mod elementwise;
 mod error;
 mod lines;
 mod problem;
 mod product;
 pub mod reference;
 
+pub use attention::attention;
+pub use conv::{Conv2dGeometry, Conv2dProduct};
 pub use dispatch::{Dispatcher, Plan, Tier};
 pub use error::KernelError;
 pub use problem::{KernelKind, Problem};

@@ -3,7 +3,8 @@
 //! [`Linear`] is one drop-in layer in three states: dense, masked and packed. A [`Network`] hands
 //! its prunable layers out by name; everything else (criteria, the loop, storage) works through
 //! that. [`Mlp`] is the network of this crate: [`Mlp::lenet_300_100`] and [`Mlp::digits`].
-//! [`permute`] reorders channels without changing what a network computes.
+//! [`Bert`] and [`SentenceEncoder`] are for inference, dense or packed. Models load through a
+//! [`VarBuilder`]. [`permute`] reorders channels without changing what a network computes.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -17,6 +18,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bert;
 mod dropout;
 mod error;
 mod linear;
@@ -25,9 +27,12 @@ mod network;
 mod observe;
 mod packed;
 pub mod permute;
+mod var_builder;
 
+pub use bert::{Bert, BertConfig, HiddenAct, PositionEmbeddingType, SentenceEncoder};
 pub use dropout::Dropout;
 pub use error::NnError;
 pub use linear::{Linear, State};
 pub use mlp::Mlp;
 pub use network::{Network, count_nonzero, count_parameters, weight_name};
+pub use var_builder::VarBuilder;

@@ -1,13 +1,12 @@
 //! What is a fully connected layer, before, during and after pruning? One type, three states.
 
-use crate::{NnError, observe::Watch, packed::PackedWeight};
+use crate::{NnError, VarBuilder, observe::Watch, packed::PackedWeight};
 use candle_core::{Device, Module, Tensor, Var};
 use rand::RngExt;
 use secateur_criteria::seed;
 use secateur_kernels::Dispatcher;
 use secateur_mask::{Mask, MaskError};
-use secateur_storage::{Checkpoint, Dense, Format, Packed};
-use std::borrow::Cow;
+use secateur_storage::{Checkpoint, Format, Packed};
 
 /// `y = x · Wᵀ + b`, with `W` `[out, in]` dense, masked or packed.
 ///
@@ -84,44 +83,40 @@ impl Linear {
     }
 
     /// The layer that a checkpoint stores under `name.weight` and `name.bias`: packed if the weight
-    /// is packed there, dense otherwise.
+    /// is packed there, dense otherwise. Its shape is the one stored; where it is known, ask
+    /// [`VarBuilder::linear`].
     pub fn load(
         checkpoint: &Checkpoint,
         name: &str,
         dispatcher: &Dispatcher,
         device: &Device,
     ) -> Result<Self, NnError> {
-        let find = |what: &str| checkpoint.tensors.get(&format!("{name}.{what}"));
-        let weight =
-            find("weight").ok_or_else(|| NnError::MissingTensor(format!("{name}.weight")))?;
-        let &[outputs, _] = weight.shape() else {
-            return Err(NnError::Rank {
-                name: format!("{name}.weight"),
-                found: weight.shape().to_vec(),
-            });
-        };
-        let bias = find("bias").map(Packed::unpack);
-        if let Some(bias) = &bias
-            && bias.shape() != [outputs]
-        {
-            return Err(NnError::Shape {
-                name: format!("{name}.bias"),
-                found: bias.shape().to_vec(),
-                expected: vec![outputs],
-            });
+        let vb = VarBuilder::from_checkpoint(checkpoint, dispatcher, device).pp(name);
+        let weight = vb.full_name("weight");
+        match vb.shape("weight") {
+            None => Err(NnError::MissingTensor(weight)),
+            Some(&[outputs, inputs]) => vb.linear(inputs, outputs),
+            Some(found) => Err(NnError::Rank { name: weight, found: found.to_vec() }),
         }
-        let var = |dense: Dense| -> Result<Var, NnError> {
-            let shape = dense.shape().to_vec();
-            Ok(Var::from_vec(dense.to_f32()?.into_owned(), shape, device)?)
-        };
+    }
+
+    /// A layer of parts that were checked against each other.
+    pub(crate) fn of(
+        weight: Packed,
+        bias: Option<Vec<f32>>,
+        dispatcher: &Dispatcher,
+        device: &Device,
+    ) -> Result<Self, NnError> {
+        let var = |values: Vec<f32>, shape: &[usize]| Var::from_vec(values, shape, device);
+        let held = bias.clone().map(|bias| var(bias, &[weight.matrix().0])).transpose()?;
         let weight = if weight.format() == Format::Dense {
-            Weight::Trainable { weight: var(weight.unpack())?, mask: None }
+            let dense = weight.unpack();
+            let weight = var(dense.to_f32()?.into_owned(), dense.shape())?;
+            Weight::Trainable { weight, mask: None }
         } else {
-            let bias = bias.as_ref().map(Dense::to_f32).transpose()?.map(Cow::into_owned);
-            Weight::Packed(Box::new(PackedWeight::new(weight, bias, dispatcher)?))
+            Weight::Packed(Box::new(PackedWeight::new(&weight, bias, dispatcher)?))
         };
-        let bias = bias.map(var).transpose()?;
-        Ok(Self { weight, bias, watch: None })
+        Ok(Self { weight, bias: held, watch: None })
     }
 
     /// Cuts what `mask` cuts, and remembers it. An earlier mask is replaced.
@@ -254,6 +249,7 @@ impl Module for Linear {
 mod tests {
     use super::*;
     use secateur_mask::{Pattern, Scores, Sparsity};
+    use secateur_storage::Dense;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         tensor.flatten_all().unwrap().to_vec1().unwrap()

@@ -28,6 +28,12 @@ impl PackedWeight {
         })
     }
 
+    /// `x` `[tokens, in]` → `y` `[tokens, out]`, overwritten; how many tokens, `x` says.
+    pub fn run(&self, x: &[f32], y: &mut [f32]) -> std::result::Result<(), NnError> {
+        let tokens = x.len().checked_div(self.product.cols()).unwrap_or(0);
+        Ok(self.product.run(x, tokens, self.bias.as_deref(), y)?)
+    }
+
     /// `[.., in]` → `[.., out]`. Inference only: no gradient flows through a packed weight.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         xs.contiguous()?.apply_op1_no_bwd(self)

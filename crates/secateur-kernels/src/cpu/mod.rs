@@ -1,5 +1,7 @@
 //! The CPU kernels: one generic text, compiled for every tier of processor.
 
+pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod csr;
 pub(crate) mod drive;
 mod panel;
