@@ -2,7 +2,7 @@
 
 use crate::permute::Reason;
 use secateur_criteria::CriterionError;
-use secateur_kernels::KernelError;
+use secateur_kernels::{Conv2dGeometry, KernelError};
 use secateur_mask::MaskError;
 use secateur_storage::StorageError;
 use std::path::PathBuf;
@@ -89,6 +89,28 @@ pub enum NnError {
         name: String,
         /// Its shape.
         found: Vec<usize>,
+    },
+    /// A convolution that cannot be.
+    #[error(
+        "a convolution of {inputs} to {outputs} channels cannot have {geometry:?}; a kernel has taps, \
+         stride and dilation are at least 1, and the groups share the channels evenly"
+    )]
+    Geometry {
+        /// Channels in.
+        inputs: usize,
+        /// Channels out.
+        outputs: usize,
+        /// How it was to step.
+        geometry: Conv2dGeometry,
+    },
+    /// Inputs that cannot be observed.
+    #[error(
+        "the inputs of a convolution in {groups} groups cannot be observed yet; use a criterion that \
+         does not look at them, such as magnitude"
+    )]
+    GroupedInputs {
+        /// The groups.
+        groups: usize,
     },
     /// A convolution does not take the channels that come to it.
     #[error(

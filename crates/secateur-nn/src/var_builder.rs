@@ -4,9 +4,9 @@
 //! with [`VarBuilder::pp`], shapes checked where tensors are asked for. Beside dense tensors it gives
 //! packed ones, which stay packed.
 
-use crate::{Linear, NnError, packed::PackedWeight};
+use crate::{Conv2d, Linear, NnError, packed::PackedWeight};
 use candle_core::{Device, Shape, Tensor};
-use secateur_kernels::Dispatcher;
+use secateur_kernels::{Conv2dGeometry, Dispatcher};
 use secateur_storage::{Checkpoint, Format, Packed, Source};
 
 /// Tensors of a checkpoint under a prefix.
@@ -141,8 +141,19 @@ impl<'a> VarBuilder<'a> {
     /// A fully connected layer of `weight` `[outputs, inputs]` and, if there is one, `bias`
     /// `[outputs]`: packed if the weight is stored packed, dense and trainable otherwise.
     pub fn linear(&self, inputs: usize, outputs: usize) -> Result<Linear, NnError> {
-        let weight = self.get_packed((outputs, inputs), "weight")?;
-        Linear::of(weight, self.bias(outputs)?, &self.dispatcher, &self.device)
+        Linear::from_vb(self, inputs, outputs)
+    }
+
+    /// A convolution of `weight` `[outputs, inputs / groups, height, width]` and, if there is one, `bias`
+    /// `[outputs]`: packed if the weight is stored packed, dense and trainable otherwise.
+    pub fn conv2d(
+        &self,
+        inputs: usize,
+        outputs: usize,
+        kernel: (usize, usize),
+        geometry: Conv2dGeometry,
+    ) -> Result<Conv2d, NnError> {
+        Conv2d::from_vb(self, (inputs, outputs), kernel, geometry)
     }
 
     /// The bias of a layer, if it has one.
