@@ -184,7 +184,7 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
 fn gelu_of<const FMA: bool>(x: f32) -> f32 {
     const P: f32 = 0.327_591_1;
     /// Half the published coefficients, for half the tail.
-    const HALVES: [f32; 5] = [0.127_414_8, -0.142_248_37, 0.710_706_87, -0.726_576_0, 0.530_702_7];
+    const HALVES: [f32; 5] = [0.127_414_8, -0.142_248_37, 0.710_706_9, -0.726_576, 0.530_702_7];
     let size = x.abs();
     // Beyond 12 the tail is below 1e-30, and infinity times zero would be NaN. Not `min`, see above.
     let size = if size > 12.0 { 12.0 } else { size };
