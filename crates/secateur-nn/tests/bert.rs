@@ -116,14 +116,18 @@ fn random(prefix: &str) -> Checkpoint {
     checkpoint
 }
 
-/// Token numbers, segments and a mask with padding at the end, of three sequences.
+/// Token numbers, segments and a mask of three sequences.
 fn batch() -> [Tensor; 3] {
     let grid = |f: &dyn Fn(u32, u32) -> u32| {
         let numbers: Vec<u32> = (0..3 * 20).map(|i| f(i / 20, i % 20)).collect();
         Tensor::from_vec(numbers, (3, 20), &Device::Cpu).unwrap()
     };
-    let lengths = [20, 7, 1];
-    let mask = |row: u32, column| u32::from(column < lengths[row as usize]);
+    // All of them; padding behind; holes, which no tokenizer makes.
+    let mask = |row: u32, column: u32| match row {
+        0 => 1,
+        1 => u32::from(column < 7),
+        _ => u32::from(column % 3 == 1),
+    };
     [
         grid(&|row, column| (row * 31 + column * 7) % 50),
         grid(&|_, column| column / 5 % 2),
@@ -228,6 +232,66 @@ fn damaged_folders_are_refused_with_their_reason() {
     fs::create_dir(path("1_Pooling")).unwrap();
     fs::write(path("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).unwrap();
     assert!(said().contains("pooling"));
+}
+
+/// A tokenizer of four words, one of which is none of the model's; it asks for padding and truncation.
+fn words() -> Value {
+    json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+            "pad_type_id": 0, "pad_token": "a",
+        },
+        "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": null, "decoder": null,
+        "model": {
+            "type": "WordLevel", "vocab": {"a": 0, "b": 49, "odd": 50, "?": 2}, "unk_token": "?",
+        },
+    })
+}
+
+#[test]
+fn sentences_become_vectors_of_length_one_whatever_their_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    random("").save(&path("model.safetensors")).unwrap();
+    fs::write(path("config.json"), small().to_string()).unwrap();
+    fs::write(path("tokenizer.json"), words().to_string()).unwrap();
+    let dispatcher = Dispatcher::probe().unwrap();
+    let open = || SentenceEncoder::open(folder.path(), &dispatcher, &Device::Cpu);
+    let encoder = open().unwrap();
+    let long = "b a ".repeat(40);
+    let mut texts = vec!["a", "b a b a", "", "who knows", &long];
+    texts.extend(vec!["a b"; 130]); // More than are held at once.
+    let found = encoder.encode(&texts).unwrap();
+    assert_eq!(found.dims(), [135, 24]);
+    assert_eq!(encoder.encode(&[]).unwrap().dims(), [0, 24]);
+    for (i, text) in texts.iter().enumerate().take(6).chain([(134, &"a b")]) {
+        let vector = found.narrow(0, i, 1).unwrap();
+        assert!(largest_difference(&vector, &encoder.encode(&[text]).unwrap()) < 1e-6, "{text}");
+        let length: f32 = values(&vector).iter().map(|x| x * x).sum();
+        let expected = if text.is_empty() { 0.0 } else { 1.0 };
+        assert!((length - expected).abs() < 1e-5, "{text}: {length}");
+        let tokens = encoder.tokenize(&[text]).unwrap()[0].len();
+        assert_eq!(tokens, text.split_whitespace().count().min(20), "{text}");
+    }
+    // By hand: the mean of the hidden states, over its length.
+    let ids = Tensor::new(&[[49_u32, 0, 49, 0]], &Device::Cpu).unwrap();
+    let hidden = encoder.bert().forward(&ids, &ids.zeros_like().unwrap(), None).unwrap();
+    let mean = hidden.mean(1).unwrap();
+    let length = mean.sqr().unwrap().sum_all().unwrap().sqrt().unwrap();
+    let expected = mean.broadcast_div(&length).unwrap();
+    assert!(largest_difference(&expected, &found.narrow(0, 1, 1).unwrap()) < 1e-6);
+
+    let error = encoder.encode(&["a odd"]).unwrap_err().to_string();
+    assert!(error.contains("token 50"), "{error}");
+    fs::write(path("sentence_bert_config.json"), r#"{"max_seq_length": 3}"#).unwrap();
+    assert_eq!(open().unwrap().tokenize(&[&long]).unwrap()[0].len(), 3);
+    fs::write(path("sentence_bert_config.json"), r#"{"max_seq_length": 0}"#).unwrap();
+    assert!(open().unwrap_err().to_string().contains("at most 0"));
+    fs::write(path("sentence_bert_config.json"), "{").unwrap();
+    assert!(open().unwrap_err().to_string().contains("sentence_bert_config.json"));
 }
 
 /// The fetched model, or none and a word about it.
