@@ -47,11 +47,11 @@ fn ours(checkpoint: &Checkpoint, config: &Value) -> Result<Bert, NnError> {
     Bert::load(&vb, BertConfig::from_json(config)?)
 }
 
-/// Cuts the weights of the encoder's products to 2:4 by magnitude: packed, and as dense weights.
-fn prune(checkpoint: &Checkpoint) -> [Checkpoint; 2] {
+/// Cuts the matrices whose name has `part` in it to 2:4 by magnitude: packed, and as dense weights.
+fn prune(checkpoint: &Checkpoint, part: &str) -> [Checkpoint; 2] {
     let [mut packed, mut masked] = [(); 2].map(|()| checkpoint.clone());
     for (name, weight) in &checkpoint.tensors {
-        if !name.contains("encoder.layer") || weight.shape().len() != 2 {
+        if !name.contains(part) || weight.shape().len() != 2 {
             continue;
         }
         let dense = weight.unpack();
@@ -158,11 +158,16 @@ fn a_small_model_computes_what_candle_computes() {
         let again = bert.forward(&wide, &types, Some(&mask)).unwrap();
         assert_eq!(values(&again), values(&found));
 
-        let [packed, masked] = prune(&checkpoint);
-        let packed = ours(&packed, &config).unwrap();
-        let found = packed.forward(&ids, &types, None).unwrap();
-        let expected = candle(&masked, &config).forward(&ids, &types, None).unwrap();
-        assert!(largest_difference(&found, &expected) < 1e-5);
+        // The products alone; the embeddings too, as `cargo xtask convert --prune 2:4` does it.
+        for part in ["encoder.layer", "weight"] {
+            let [packed, masked] = prune(&checkpoint, part);
+            let packed = ours(&packed, &config).unwrap();
+            let found = packed.forward(&ids, &types, None).unwrap();
+            let expected = candle(&masked, &config).forward(&ids, &types, None).unwrap();
+            assert!(largest_difference(&found, &expected) < 1e-5, "{part}");
+            let smaller = packed.embedding_bytes() < bert.embedding_bytes();
+            assert_eq!(smaller, part == "weight");
+        }
     }
 }
 
@@ -362,7 +367,7 @@ fn all_minilm_l6_v2_gives_the_embeddings_of_candle() {
     let alone = encoder.encode(&texts[3..4]).unwrap();
     assert!(largest_difference(&alone, &dense.narrow(0, 3, 1).unwrap()) < 1e-6);
 
-    let [packed, masked] = prune(&checkpoint);
+    let [packed, masked] = prune(&checkpoint, "encoder.layer");
     let temporary = tempfile::tempdir().unwrap();
     let written = |checkpoint: &Checkpoint, name: &str| {
         let to = temporary.path().join(name);
