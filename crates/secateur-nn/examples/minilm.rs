@@ -1,7 +1,8 @@
 //! How fast is all-MiniLM-L6-v2 dense, at 2:4, and in candle-transformers? One run, in turns, medians.
 //!
 //! `cargo xtask data minilm`, then `RAYON_NUM_THREADS=1 cargo run --release -p secateur-nn --example minilm`.
-//! With `dense` or `packed` behind it, that model alone runs 128 tokens over and over, for a profiler.
+//! With `dense` or `packed` and a batch size behind it, that model alone runs sequences of 128 over and
+//! over, for a profiler.
 
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::bert::{BertModel, Config};
@@ -35,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let candle = BertModel::load(vb, &config)?;
 
     if let Some(which) = std::env::args().nth(1) {
-        let (ids, types) = tokens(1, 128, &device)?;
+        let batch = std::env::args().nth(2).map_or(Ok(1), |batch| batch.parse())?;
+        let (ids, types) = tokens(batch, 128, &device)?;
         let model = if which == "dense" { &dense } else { &packed };
         let start = Instant::now();
         while start.elapsed().as_secs() < 5 {

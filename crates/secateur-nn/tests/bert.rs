@@ -6,7 +6,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_transformers::models::bert::{BertModel, Config};
 use rand::RngExt;
 use secateur_criteria::seed;
-use secateur_kernels::Dispatcher;
+use secateur_kernels::{Dispatcher, Tier};
 use secateur_mask::{Pattern, Scores, Sparsity};
 use secateur_nn::{Bert, BertConfig, NnError, SentenceEncoder, VarBuilder};
 use secateur_storage::{Checkpoint, Dense, Packed};
@@ -388,5 +388,6 @@ fn all_minilm_l6_v2_gives_the_embeddings_of_candle() {
     // The pruned model is another one.
     assert!(largest_difference(&found, &dense) > 1e-3);
     let share = packed.bert().weight_bytes() as f64 / encoder.bert().weight_bytes() as f64;
-    assert!(share < 0.6, "{share}");
+    // Without wide vectors dense wins at some numbers of tokens, and is kept beside the survivors.
+    assert!(share < 0.6 || dispatcher.tier() == Tier::Portable, "{share}");
 }
