@@ -7,6 +7,8 @@ mod choices;
 mod custom;
 /// What `docs/extending.md` promises.
 mod extending;
+/// A convolutional network through the whole job.
+mod lenet5;
 /// Channels reordered in a trained network: the same function, and 2:4 keeps more.
 mod permute;
 /// Train, prune, retrain, pack, save, load: the numbers stay the same and so do the bytes.

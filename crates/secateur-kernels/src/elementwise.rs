@@ -132,7 +132,7 @@ fn whole(what: &'static str, found: usize, width: usize) -> Result<(), KernelErr
 
 /// The learned part of a layer norm.
 #[derive(Clone, Copy)]
-struct Norm<'a> {
+pub(crate) struct Norm<'a> {
     weight: &'a [f32],
     bias: &'a [f32],
     epsilon: f32,
@@ -184,7 +184,7 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
 fn gelu_of<const FMA: bool>(x: f32) -> f32 {
     const P: f32 = 0.327_591_1;
     /// Half the published coefficients, for half the tail.
-    const HALVES: [f32; 5] = [0.127_414_8, -0.142_248_37, 0.710_706_87, -0.726_576_0, 0.530_702_7];
+    const HALVES: [f32; 5] = [0.127_414_8, -0.142_248_37, 0.710_706_9, -0.726_576, 0.530_702_7];
     let size = x.abs();
     // Beyond 12 the tail is below 1e-30, and infinity times zero would be NaN. Not `min`, see above.
     let size = if size > 12.0 { 12.0 } else { size };
@@ -216,41 +216,32 @@ fn softmax_on<const FMA: bool>(rows: &mut [f32], width: usize) {
 #[inline(always)]
 pub(crate) fn exp_row<const FMA: bool>(row: &mut [f32], scale: f32) -> f32 {
     let mut most = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = row.as_chunks_mut::<LANES>();
-    for chunk in &*chunks {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
         for i in 0..LANES {
             most[i] = if chunk[i] > most[i] { chunk[i] } else { most[i] };
         }
     }
-    let most = most.iter().chain(&*rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+    let most = most.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
     let offset = -most * scale;
-    let mut sums = [0.0_f32; LANES];
-    for chunk in chunks {
-        for i in 0..LANES {
-            chunk[i] = exp::<FMA>(mul_add::<FMA>(chunk[i], scale, offset));
-            sums[i] += chunk[i];
-        }
-    }
-    let mut sum = total(&sums);
-    for x in rest {
+    for x in &mut *row {
         *x = exp::<FMA>(mul_add::<FMA>(*x, scale, offset));
-        sum += *x;
     }
-    sum
+    // A pass of its own: sums in a loop as long as the one above would be kept in memory.
+    sum_of(row, |x| x)
 }
 
 /// The sum of all lanes, pairwise.
 #[inline(always)]
-fn total(lanes: &[f32; LANES]) -> f32 {
-    let mut lanes = *lanes;
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-        half /= 2;
+fn total(lanes: [f32; LANES]) -> f32 {
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
     }
-    lanes[0]
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 #[inline(always)]
@@ -285,5 +276,5 @@ fn sum_of(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     for (i, x) in rest.iter().enumerate() {
         sums[i] += of(*x);
     }
-    total(&sums)
+    total(sums)
 }

@@ -26,6 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attention;
+mod conv;
 mod cpu;
 mod dense;
 mod dispatch;
@@ -40,6 +42,8 @@ mod product;
 pub mod reference;
 mod view;
 
+pub use attention::attention;
+pub use conv::{Conv2dGeometry, Conv2dProduct};
 pub use dispatch::{Dispatcher, Plan, Tier};
 pub use epilogue::{Activation, Epilogue};
 pub use error::KernelError;

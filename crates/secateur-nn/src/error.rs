@@ -2,9 +2,10 @@
 
 use crate::permute::Reason;
 use secateur_criteria::CriterionError;
-use secateur_kernels::KernelError;
+use secateur_kernels::{Conv2dGeometry, KernelError};
 use secateur_mask::MaskError;
 use secateur_storage::StorageError;
+use std::path::PathBuf;
 
 /// Errors of layers and models.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,38 @@ pub enum NnError {
     /// A checkpoint lacks a tensor.
     #[error("the checkpoint has no tensor {0}; is it a checkpoint of this model?")]
     MissingTensor(String),
+    /// A configuration that no model can have, or none that is known here.
+    #[error("config.json describes no model that can be loaded here: {0}; correct it")]
+    Config(String),
+    /// A file of a model folder cannot be read.
+    #[error("cannot read {}: {source}; is it a complete model folder?", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A tokenizer that cannot be used, or a text that it cannot take.
+    #[error("the tokenizer failed: {0}; is tokenizer.json the one of this model?")]
+    Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A token, segment or position that the model does not know.
+    #[error(
+        "{what} {number} is outside the model's {count}; do tokenizer and model belong together?"
+    )]
+    Token {
+        /// What it is.
+        what: &'static str,
+        /// Its number.
+        number: u32,
+        /// How many there are.
+        count: usize,
+    },
+    /// Token numbers that are no whole numbers.
+    #[error("token numbers must be u8, u32 or i64, not {found:?}; convert them with to_dtype")]
+    Numbers {
+        /// The dtype found.
+        found: candle_core::DType,
+    },
     /// A weight that is no matrix.
     #[error("tensor {name} has shape {found:?}, a fully connected layer needs [out, in]")]
     Rank {
@@ -56,6 +89,28 @@ pub enum NnError {
         name: String,
         /// Its shape.
         found: Vec<usize>,
+    },
+    /// A convolution that cannot be.
+    #[error(
+        "a convolution of {inputs} to {outputs} channels cannot have {geometry:?}; a kernel has taps, \
+         stride and dilation are at least 1, and the groups share the channels evenly"
+    )]
+    Geometry {
+        /// Channels in.
+        inputs: usize,
+        /// Channels out.
+        outputs: usize,
+        /// How it was to step.
+        geometry: Conv2dGeometry,
+    },
+    /// Inputs that cannot be observed.
+    #[error(
+        "the inputs of a convolution in {groups} groups cannot be observed yet; use a criterion that \
+         does not look at them, such as magnitude"
+    )]
+    GroupedInputs {
+        /// The groups.
+        groups: usize,
     },
     /// A convolution does not take the channels that come to it.
     #[error(

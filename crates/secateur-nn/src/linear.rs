@@ -1,48 +1,15 @@
-//! What is a fully connected layer, before, during and after pruning? One type, three states.
+//! What is a fully connected layer? `y = x · Wᵀ + b`, its weight dense, masked or packed.
 
-use crate::{NnError, observe::Watch, packed::PackedWeight};
+use crate::{NnError, PrunableLayer, VarBuilder, layer::Kind};
 use candle_core::{Device, Module, Tensor, Var};
-use rand::RngExt;
-use secateur_criteria::seed;
 use secateur_kernels::Dispatcher;
-use secateur_mask::{Mask, MaskError};
-use secateur_storage::{Checkpoint, Dense, Format, Packed};
-use std::borrow::Cow;
+use secateur_storage::Checkpoint;
+use std::ops::{Deref, DerefMut};
 
-/// `y = x · Wᵀ + b`, with `W` `[out, in]` dense, masked or packed.
-///
-/// - *dense*: an ordinary trainable layer;
-/// - *masked*: still trainable and still dense in memory; cut weights are zero, and
-///   `secateur_train::Masked` keeps them so;
-/// - *packed*: only the survivors are stored and multiplied; inference only.
+/// `y = x · Wᵀ + b`, with `W` `[out, in]` dense, masked or packed: see [`PrunableLayer`], which it
+/// dereferences to.
 #[derive(Debug)]
-pub struct Linear {
-    weight: Weight,
-    bias: Option<Var>,
-    pub(crate) watch: Option<Watch>,
-}
-
-#[derive(Debug)]
-enum Weight {
-    Trainable { weight: Var, mask: Option<Mask> },
-    Packed(Box<PackedWeight>),
-}
-
-/// The state a [`Linear`] is in.
-#[derive(Debug, Clone, PartialEq)]
-pub enum State {
-    /// Every weight is free.
-    Dense,
-    /// Some weights are held at zero.
-    Masked,
-    /// Only the survivors are stored.
-    Packed {
-        /// The storage format.
-        format: Format,
-        /// The kernel that runs one token.
-        kernel: String,
-    },
-}
+pub struct Linear(PrunableLayer);
 
 impl Linear {
     /// A dense layer, weight `[out, in]` and bias `[out]` drawn uniformly from `±1/√in`, as
@@ -54,206 +21,79 @@ impl Linear {
         name: &str,
         device: &Device,
     ) -> Result<Self, NnError> {
-        let bound = 1.0 / (inputs.max(1) as f32).sqrt();
-        let draw = |what: &str, shape: &[usize]| -> Result<Var, NnError> {
-            let mut stream = seed::stream(seed, &format!("init/{name}.{what}"));
-            let count = shape.iter().product();
-            let values: Vec<f32> =
-                (0..count).map(|_| (stream.random::<f32>() * 2.0 - 1.0) * bound).collect();
-            Ok(Var::from_vec(values, shape, device)?)
-        };
-        Ok(Self {
-            weight: Weight::Trainable { weight: draw("weight", &[outputs, inputs])?, mask: None },
-            bias: Some(draw("bias", &[outputs])?),
-            watch: None,
-        })
+        Ok(Self(PrunableLayer::init(&[outputs, inputs], Kind::Linear, seed, name, device)?))
     }
 
     /// A dense layer of given variables: `weight` `[out, in]`, `bias` `[out]`; errors on others.
     pub fn new(weight: Var, bias: Option<Var>) -> Result<Self, NnError> {
-        let &[outputs, _] = weight.dims() else {
+        if weight.rank() != 2 {
             return Err(NnError::Rank { name: "weight".into(), found: weight.dims().to_vec() });
-        };
-        if let Some(bias) = &bias
-            && bias.dims() != [outputs]
-        {
-            let (found, expected) = (bias.dims().to_vec(), vec![outputs]);
-            return Err(NnError::Shape { name: "bias".into(), found, expected });
         }
-        Ok(Self { weight: Weight::Trainable { weight, mask: None }, bias, watch: None })
+        Ok(Self(PrunableLayer::new(weight, bias, Kind::Linear)?))
     }
 
     /// The layer that a checkpoint stores under `name.weight` and `name.bias`: packed if the weight
-    /// is packed there, dense otherwise.
+    /// is packed there, dense otherwise. Its shape is the one stored; where it is known, ask
+    /// [`VarBuilder::linear`].
     pub fn load(
         checkpoint: &Checkpoint,
         name: &str,
         dispatcher: &Dispatcher,
         device: &Device,
     ) -> Result<Self, NnError> {
-        let find = |what: &str| checkpoint.tensors.get(&format!("{name}.{what}"));
-        let weight =
-            find("weight").ok_or_else(|| NnError::MissingTensor(format!("{name}.weight")))?;
-        let &[outputs, _] = weight.shape() else {
-            return Err(NnError::Rank {
-                name: format!("{name}.weight"),
-                found: weight.shape().to_vec(),
-            });
-        };
-        let bias = find("bias").map(Packed::unpack);
-        if let Some(bias) = &bias
-            && bias.shape() != [outputs]
-        {
-            return Err(NnError::Shape {
-                name: format!("{name}.bias"),
-                found: bias.shape().to_vec(),
-                expected: vec![outputs],
-            });
-        }
-        let var = |dense: Dense| -> Result<Var, NnError> {
-            let shape = dense.shape().to_vec();
-            Ok(Var::from_vec(dense.to_f32()?.into_owned(), shape, device)?)
-        };
-        let weight = if weight.format() == Format::Dense {
-            Weight::Trainable { weight: var(weight.unpack())?, mask: None }
-        } else {
-            let bias = bias.as_ref().map(Dense::to_f32).transpose()?.map(Cow::into_owned);
-            Weight::Packed(Box::new(PackedWeight::new(weight, bias, dispatcher)?))
-        };
-        let bias = bias.map(var).transpose()?;
-        Ok(Self { weight, bias, watch: None })
-    }
-
-    /// Cuts what `mask` cuts, and remembers it. An earlier mask is replaced.
-    pub fn set_mask(&mut self, mask: Mask) -> Result<(), NnError> {
-        let Weight::Trainable { weight, mask: held } = &mut self.weight else {
-            return Err(NnError::Packed("masked"));
-        };
-        if mask.shape() != weight.dims() {
-            let (left, right) = (mask.shape().to_vec(), weight.dims().to_vec());
-            return Err(MaskError::ShapeMismatch { left, right }.into());
-        }
-        let mut values = weight.flatten_all()?.to_vec1::<f32>()?;
-        mask.apply(&mut values)?;
-        weight.set(&Tensor::from_vec(values, weight.shape(), weight.device())?)?;
-        *held = Some(mask);
-        Ok(())
-    }
-
-    /// Stores only what `packed` holds from now on, and multiplies only that.
-    pub fn pack(&mut self, packed: &Packed, dispatcher: &Dispatcher) -> Result<(), NnError> {
-        let (inputs, outputs) = self.dims();
-        if packed.shape() != [outputs, inputs] {
-            return Err(NnError::Shape {
-                name: "weight".into(),
-                found: packed.shape().to_vec(),
-                expected: vec![outputs, inputs],
-            });
-        }
-        let bias = match &self.bias {
-            Some(bias) => Some(bias.to_vec1::<f32>()?),
-            None => None,
-        };
-        self.weight = Weight::Packed(Box::new(PackedWeight::new(packed, bias, dispatcher)?));
-        Ok(())
-    }
-
-    /// The state that the layer is in.
-    pub fn state(&self) -> State {
-        match &self.weight {
-            Weight::Trainable { mask: None, .. } => State::Dense,
-            Weight::Trainable { mask: Some(_), .. } => State::Masked,
-            Weight::Packed(packed) => State::Packed {
-                format: packed.format,
-                kernel: packed.product.plan(1).kernel().to_owned(),
-            },
+        let vb = VarBuilder::from_checkpoint(checkpoint, dispatcher, device).pp(name);
+        let weight = vb.full_name("weight");
+        match vb.shape("weight") {
+            None => Err(NnError::MissingTensor(weight)),
+            Some(&[outputs, inputs]) => vb.linear(inputs, outputs),
+            Some(found) => Err(NnError::Rank { name: weight, found: found.to_vec() }),
         }
     }
 
-    /// The trainable weight `[out, in]`; `None` once packed.
-    pub fn weight(&self) -> Option<&Var> {
-        match &self.weight {
-            Weight::Trainable { weight, .. } => Some(weight),
-            Weight::Packed(_) => None,
-        }
-    }
-
-    /// The bias `[out]`.
-    pub fn bias(&self) -> Option<&Var> {
-        self.bias.as_ref()
-    }
-
-    /// The mask, in the masked state.
-    pub fn mask(&self) -> Option<&Mask> {
-        match &self.weight {
-            Weight::Trainable { mask, .. } => mask.as_ref(),
-            Weight::Packed(_) => None,
-        }
-    }
-
-    /// For a packed layer: which kernel runs `tokens` rows of activations, and why.
-    pub fn explain(&self, tokens: usize) -> Option<secateur_kernels::Plan> {
-        match &self.weight {
-            Weight::Packed(packed) => Some(packed.product.plan(tokens)),
-            Weight::Trainable { .. } => None,
-        }
+    /// The layer under the prefix of `vb`, of a known shape.
+    pub(crate) fn from_vb(
+        vb: &VarBuilder<'_>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self, NnError> {
+        let weight = vb.get_packed((outputs, inputs), "weight")?;
+        let (bias, kind) = (vb.bias(outputs)?, Kind::Linear);
+        Ok(Self(PrunableLayer::of(&weight, bias, kind, vb.dispatcher(), vb.device())?))
     }
 
     /// Inputs and outputs.
     pub fn dims(&self) -> (usize, usize) {
-        match &self.weight {
-            Weight::Trainable { weight, .. } => (weight.dims()[1], weight.dims()[0]),
-            Weight::Packed(packed) => (packed.product.cols(), packed.product.rows()),
-        }
+        (self.shape()[1], self.shape()[0])
     }
+}
 
-    /// Bytes that the weight takes in memory in this state, kernel layouts included.
-    pub fn weight_bytes(&self) -> usize {
-        match &self.weight {
-            Weight::Trainable { weight, .. } => {
-                weight.elem_count() * weight.dtype().size_in_bytes()
-            }
-            Weight::Packed(packed) => packed.product.bytes(),
-        }
+impl Deref for Linear {
+    type Target = PrunableLayer;
+
+    fn deref(&self) -> &PrunableLayer {
+        &self.0
     }
+}
 
-    /// Weights that are not zero.
-    pub fn count_nonzero(&self) -> Result<usize, NnError> {
-        match &self.weight {
-            Weight::Trainable { weight, .. } => {
-                let values = weight.flatten_all()?.to_vec1::<f32>()?;
-                Ok(values.iter().filter(|value| **value != 0.0).count())
-            }
-            Weight::Packed(packed) => Ok(packed.nonzero),
-        }
+impl DerefMut for Linear {
+    fn deref_mut(&mut self) -> &mut PrunableLayer {
+        &mut self.0
     }
 }
 
 impl Module for Linear {
     /// `[.., in]` → `[.., out]`.
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let weight = match &self.weight {
-            Weight::Packed(packed) => return packed.forward(xs),
-            Weight::Trainable { weight, .. } => weight,
-        };
-        if let Some(watch) = &self.watch {
-            watch.see(xs).map_err(candle_core::Error::wrap)?;
-        }
-        let ys = match xs.rank() {
-            2 => xs.matmul(&weight.t()?)?,
-            _ => xs.broadcast_matmul(&weight.t()?)?,
-        };
-        match &self.bias {
-            Some(bias) => ys.broadcast_add(bias),
-            None => Ok(ys),
-        }
+        self.0.forward(xs)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::State;
     use secateur_mask::{Pattern, Scores, Sparsity};
+    use secateur_storage::{Dense, Format, Packed};
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         tensor.flatten_all().unwrap().to_vec1().unwrap()

@@ -1,6 +1,6 @@
 //! What is the simplest real network? Fully connected layers with ReLU between them.
 
-use crate::{Dropout, Linear, Network, NnError, weight_name};
+use crate::{Dropout, Linear, Network, NnError, PrunableLayer, weight_name};
 use candle_core::{Device, Module, Tensor};
 use secateur_kernels::Dispatcher;
 use secateur_storage::Checkpoint;
@@ -102,12 +102,12 @@ impl Network for Mlp {
         self.run(xs, |hidden| dropout.forward(&hidden))
     }
 
-    fn layers(&self) -> BTreeMap<String, &Linear> {
-        self.layers.iter().enumerate().map(|(i, layer)| (layer_name(i), layer)).collect()
+    fn layers(&self) -> BTreeMap<String, &PrunableLayer> {
+        self.layers.iter().enumerate().map(|(i, layer)| (layer_name(i), &**layer)).collect()
     }
 
-    fn layers_mut(&mut self) -> BTreeMap<String, &mut Linear> {
-        self.layers.iter_mut().enumerate().map(|(i, layer)| (layer_name(i), layer)).collect()
+    fn layers_mut(&mut self) -> BTreeMap<String, &mut PrunableLayer> {
+        self.layers.iter_mut().enumerate().map(|(i, layer)| (layer_name(i), &mut **layer)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must a model offer to be pruned? Its layers by name, and its outputs.
 
-use crate::{Dropout, Linear, NnError};
+use crate::{Dropout, NnError, PrunableLayer};
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ pub trait Network {
     }
 
     /// The prunable layers, by name: `fc1` for the layer stored as `fc1.weight` and `fc1.bias`.
-    fn layers(&self) -> BTreeMap<String, &Linear>;
+    fn layers(&self) -> BTreeMap<String, &PrunableLayer>;
 
     /// The same, to be changed.
-    fn layers_mut(&mut self) -> BTreeMap<String, &mut Linear>;
+    fn layers_mut(&mut self) -> BTreeMap<String, &mut PrunableLayer>;
 
     /// Every trainable parameter by its name in a checkpoint. The default is the weights and biases
     /// of [`Self::layers`]; override it for models that have others, such as norms.
@@ -47,9 +47,8 @@ pub fn weight_name(layer: &str) -> String {
 
 /// All parameters of the prunable layers, cut or not: weights and biases.
 pub fn count_parameters<N: Network + ?Sized>(network: &N) -> usize {
-    let count = |layer: &Linear| {
-        let (inputs, outputs) = layer.dims();
-        inputs * outputs + layer.bias().map_or(0, |bias| bias.elem_count())
+    let count = |layer: &PrunableLayer| {
+        layer.shape().iter().product::<usize>() + layer.bias().map_or(0, |bias| bias.elem_count())
     };
     network.layers().into_values().map(count).sum()
 }

@@ -1,6 +1,6 @@
 //! What goes into a layer while data runs through it? A watch that sums up its activations.
 
-use crate::{Linear, NnError};
+use crate::{NnError, PrunableLayer, layer::Kind};
 use candle_core::Tensor;
 use secateur_criteria::{CriterionError, Gram, InputNorms, Needs, Statistics};
 use std::sync::{Mutex, PoisonError};
@@ -31,9 +31,11 @@ impl Watch {
     }
 }
 
-impl Linear {
+impl PrunableLayer {
     /// From now on sums up the layer's inputs as `needs` asks, on every forward pass, until
-    /// [`Self::observed`] ends it. A packed layer cannot be observed: there is nothing to prune.
+    /// [`Self::observed`] ends it. What a convolution is fed are its patches, `in · kh · kw` features
+    /// each. A packed layer cannot be observed: there is nothing to prune. Nor can, yet, the inputs of a
+    /// convolution in groups, whose outputs are fed differently.
     ///
     /// ```
     /// use candle_core::{Device, Module, Tensor};
@@ -51,7 +53,13 @@ impl Linear {
         if self.weight().is_none() {
             return Err(NnError::Packed("observed"));
         }
-        let (features, _) = self.dims();
+        if let Kind::Conv2d(geometry) = self.kind()
+            && geometry.groups > 1
+            && needs.inputs()
+        {
+            return Err(NnError::GroupedInputs { groups: geometry.groups });
+        }
+        let features = self.shape()[1..].iter().product();
         self.watch = needs.inputs().then(|| Watch::new(features, needs));
         Ok(())
     }

@@ -59,7 +59,9 @@ pub mod prelude {
     };
     pub use secateur_kernels::{Dispatcher, Product};
     pub use secateur_mask::{Mask, Pattern, Scores, Sparsity, Target};
-    pub use secateur_nn::{Linear, Mlp, Network};
+    pub use secateur_nn::{
+        Bert, Conv2d, LeNet5, Linear, Mlp, Network, PrunableLayer, SentenceEncoder, VarBuilder,
+    };
     pub use secateur_storage::{Checkpoint, Dense, Packed};
     pub use secateur_train::{
         Dataset, Iterative, Masked, Observer, OneShot, Optimizer, Outcome, Run, Schedule, Training,

@@ -1,5 +1,7 @@
 //! The CPU kernels: one generic text, compiled for every tier of processor.
 
+pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod drive;
 pub(crate) mod element;
 pub(crate) mod n_of_m;
