@@ -1,7 +1,7 @@
 //! What can go wrong when something is multiplied.
 
 use crate::KernelKind;
-use secateur_storage::{Format, StorageError};
+use secateur_storage::{Dtype, Format, StorageError};
 
 /// Errors of dispatch and products.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -33,6 +33,15 @@ pub enum KernelError {
         stride: usize,
         /// Features of a token.
         features: usize,
+    },
+    /// Activations that no kernel here rounds to.
+    #[error(
+        "no kernel of this weight and this processor rounds activations to {dtype:?}; BF16 needs a 2:4 \
+         weight of BF16 and AVX-512 BF16, I8 one of I8 and AVX-512 VNNI"
+    )]
+    Activations {
+        /// The dtype asked for.
+        dtype: Dtype,
     },
     /// Panels that were cut for something else.
     #[error(

@@ -1,16 +1,17 @@
 //! How is a packed weight multiplied again and again? Laid out once, planned by tokens, then run.
 
 use crate::{
-    Dispatcher, Epilogue, KernelError, KernelKind, Panels, Plan, Problem, View, ViewMut,
+    Dispatcher, Epilogue, KernelError, KernelKind, Panels, Plan, Problem, Tier, View, ViewMut,
     cpu::{
         drive::{self, Input, Output, Weight},
         n_of_m::NOfM,
+        rounding::Rounding,
         runs::Runs,
     },
     dense::DenseWeight,
     view::extent,
 };
-use secateur_storage::Packed;
+use secateur_storage::{Dtype, Format, Packed};
 
 /// Token counts at which layouts are decided.
 const PROBES: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 512];
@@ -27,6 +28,8 @@ pub struct Product {
     others: Vec<Layout>,
     /// Where each column of the input goes.
     order: Option<Vec<u32>>,
+    /// What activations are rounded to.
+    rounding: Option<Rounding>,
 }
 
 #[derive(Debug)]
@@ -91,7 +94,14 @@ impl Product {
         kind: KernelKind,
     ) -> Result<Self, KernelError> {
         let (problem, first) = (Problem::of(weight, 1), Layout::new(weight, kind)?);
-        Ok(Self { problem, dispatcher: *dispatcher, first, others: Vec::new(), order: None })
+        Ok(Self {
+            problem,
+            dispatcher: *dispatcher,
+            first,
+            others: Vec::new(),
+            order: None,
+            rounding: None,
+        })
     }
 
     /// The same product of inputs in another order: input `i` is what column `order[i]` of the weight
@@ -121,6 +131,39 @@ impl Product {
         let too_large = KernelError::TooLarge { rows: self.problem.rows, cols, tokens: 0 };
         self.order = Some(order.map_err(|_| too_large)?);
         Ok(self)
+    }
+
+    /// The same product, its activations rounded to `dtype` when five tokens or more come at once, where
+    /// this machine multiplies pairs of such numbers in one instruction: BF16 for a 2:4 weight of BF16
+    /// (`vdpbf16ps`; sums are f32), I8 for one of I8 (`vpdpwssd`; a scale for each token, sums are
+    /// exact). F32 takes it back. What dense BF16 layers do anyway; about 3 significant digits.
+    ///
+    /// Errors for other weights, and where the processor lacks the instruction.
+    pub fn with_activations(mut self, dtype: Dtype) -> Result<Self, KernelError> {
+        self.rounding = match dtype {
+            Dtype::F32 => None,
+            Dtype::BF16 => Some(Rounding::Bf16),
+            Dtype::I8 => Some(Rounding::I8),
+            _ => return Err(KernelError::Activations { dtype }),
+        };
+        let runs = |rounding: Rounding| {
+            self.dispatcher.tier() == Tier::Avx512
+                && rounding.detected()
+                && self.problem.dtype == dtype
+                && self.problem.format == Format::TWO_OF_FOUR
+                && self.layouts().any(|layout| layout.kind() == KernelKind::NOfM)
+        };
+        if self.rounding.is_none_or(runs) {
+            // Rounded by whatever runs: only the kernel for N:M does.
+            if self.rounding.is_some() {
+                let layouts = std::iter::once(self.first).chain(self.others);
+                let mut kept = layouts.filter(|layout| layout.kind() == KernelKind::NOfM);
+                self.first = kept.next().ok_or(KernelError::Activations { dtype })?;
+                self.others = Vec::new();
+            }
+            return Ok(self);
+        }
+        Err(KernelError::Activations { dtype })
     }
 
     fn layouts(&self) -> impl Iterator<Item = &Layout> {
@@ -222,7 +265,8 @@ impl Product {
             match self.choose(tokens) {
                 Layout::Dense(weight) => weight.run(tier, x, tokens, order, *epilogue, y),
                 Layout::Sparse(_, weight) => {
-                    drive::run(tier, weight, x, tokens, order, *epilogue, y)
+                    let rounding = self.rounding;
+                    drive::run(tier, weight, x, tokens, order, rounding, *epilogue, y);
                 }
             }
         }

@@ -201,7 +201,7 @@ impl Simd for Avx512 {
 /// AVX-512 exists here.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn permute<const ORDER: u8>(four: __m512) -> __m512 {
+pub(super) unsafe fn permute<const ORDER: u8>(four: __m512) -> __m512 {
     let splat;
     // SAFETY: arithmetic on registers.
     unsafe {

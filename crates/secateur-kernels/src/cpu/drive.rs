@@ -2,6 +2,7 @@
 
 use super::{
     n_of_m::{self, NOfM},
+    pairs::Rounding,
     panel,
     runs::{self, Runs},
     simd::{Portable, Simd},
@@ -132,15 +133,17 @@ unsafe impl Sync for Output {}
 
 /// One product, or a part of it: the tokens and the blocks of rows that a task covers.
 pub(crate) struct Task<'a> {
-    tier: Tier,
+    pub tier: Tier,
     pub weight: &'a Weight,
     pub x: Input,
     pub y: Output,
     pub epilogue: Epilogue<'a>,
     /// Where each column of the input goes, if not to its own place.
     pub order: Option<&'a [u32]>,
-    cut: Cut,
-    blocks: Range<usize>,
+    /// What activations are rounded to, if this machine multiplies those faster.
+    pub rounding: Option<Rounding>,
+    pub cut: Cut,
+    pub blocks: Range<usize>,
 }
 
 /// `y = activation(x · Wᵀ + bias)`, overwriting `y`.
@@ -149,7 +152,8 @@ pub(crate) struct Task<'a> {
 ///
 /// `x` is readable and `y` writable for `tokens` tokens of as many features as the weight has columns
 /// and rows, each as its layout says, and nothing else touches `y` meanwhile; panels were cut for
-/// `tier`, and input panels end in zeros. `bias` holds a number for each row, `order` one below `cols`
+/// `tier`, and input panels end in zeros. The machine has the
+/// instructions of `rounding`, and then the weight is 2:4 of that kind. `bias` holds a number for each row, `order` one below `cols`
 /// for each column, all different. `tier` is one that this machine has.
 pub(crate) unsafe fn run(
     tier: Tier,
@@ -157,6 +161,7 @@ pub(crate) unsafe fn run(
     x: Input,
     tokens: usize,
     order: Option<&[u32]>,
+    rounding: Option<Rounding>,
     epilogue: Epilogue<'_>,
     y: Output,
 ) {
@@ -164,7 +169,7 @@ pub(crate) unsafe fn run(
     let tiling = Tiling::of(tier);
     let threads = rayon::current_num_threads();
     let cuts = tiling.panels(tokens);
-    let task = |cut, blocks| Task { tier, weight, x, y, epilogue, order, cut, blocks };
+    let task = |cut, blocks| Task { tier, weight, x, y, epilogue, order, rounding, cut, blocks };
     if threads == 1 || weight.work().saturating_mul(tokens) < PARALLEL_WORK {
         // SAFETY: the caller's promise, of which this is a part.
         return cuts.for_each(|cut| unsafe { on_tier(tier, &task(cut, 0..blocks)) });
@@ -280,6 +285,11 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
                 panel
             }
         };
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(rounding), Weight::NOfM(weight)) = (task.rounding, task.weight) {
+            super::pairs::run(task, rounding, weight, panel, width);
+            return SCRATCH.set((panel_lines, sum_lines));
+        }
         sum_lines.grow(BLOCK_ROWS * width);
         for block in task.blocks.clone() {
             let first = block * BLOCK_ROWS;
@@ -322,7 +332,7 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
 ///
 /// `S` runs here; `sums` is writable for the rows, `bias` readable for them unless null.
 #[inline(always)]
-unsafe fn finish<S: Simd>(
+pub(super) unsafe fn finish<S: Simd>(
     tier: Tier,
     sums: *mut f32,
     rows: usize,

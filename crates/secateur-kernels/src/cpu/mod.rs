@@ -6,6 +6,7 @@ pub(crate) mod drive;
 pub(crate) mod element;
 pub(crate) mod n_of_m;
 mod panel;
+pub(crate) mod rounding;
 pub(crate) mod runs;
 mod simd;
 
@@ -13,3 +14,5 @@ mod simd;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
