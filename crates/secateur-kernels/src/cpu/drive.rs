@@ -166,7 +166,11 @@ pub(crate) unsafe fn run(
     y: Output,
 ) {
     let blocks = weight.shape().0.div_ceil(BLOCK_ROWS);
-    let tiling = Tiling::of(tier);
+    let mut tiling = Tiling::of(tier);
+    if let (Weight::Runs(_), Input::Tokens { .. }, Output::Tokens { .. }) = (weight, x, y) {
+        // Tiles of more columns, and so fewer tokens.
+        tiling.most = tiling.most.min(runs::TOKENS / tiling.lanes);
+    }
     let threads = rayon::current_num_threads();
     let cuts = tiling.panels(tokens);
     let task = |cut, blocks| Task { tier, weight, x, y, epilogue, order, rounding, cut, blocks };

@@ -20,8 +20,10 @@ use super::{
 use crate::reference::entries;
 use secateur_storage::{Format, Packed, StorageError};
 
-/// Columns of a tile: with 64 tokens it just fits L1.
-const TILE: usize = 128;
+/// Columns of a tile.
+const TILE: usize = 192;
+/// Tokens of a panel at best: with as many, a tile just fits L1.
+pub(super) const TOKENS: usize = 64;
 
 /// Sixteen bits tell the row of the panel.
 #[derive(Clone, Copy)]
@@ -49,7 +51,10 @@ pub(crate) struct Runs {
 
 #[derive(Debug, Clone, Copy)]
 struct Run {
+    /// Quads, the last of which may be filled up.
     quads: u16,
+    /// Columns of the last quad that are filled up: 0 to 3.
+    filled: u16,
     /// The group's first row in its block.
     row: u16,
 }
@@ -120,14 +125,15 @@ impl Runs {
             let mut order: Vec<(usize, usize)> = shared
                 .iter()
                 .enumerate()
-                .map(|(group, shared)| (of_tile(shared).len().div_ceil(4), group))
+                .map(|(group, shared)| (of_tile(shared).len(), group))
                 // The first tile writes every sum, later ones only add.
-                .filter(|(quads, _)| tile == 0 || *quads > 0)
+                .filter(|(columns, _)| tile == 0 || *columns > 0)
                 .collect();
             order.sort_unstable();
-            for (quads, group) in order {
+            for (columns, group) in order {
                 let row = (group * self.group) as u16;
-                self.runs.push(Run { quads: quads as u16, row });
+                let filled = (columns.next_multiple_of(4) - columns) as u16;
+                self.runs.push(Run { quads: columns.div_ceil(4) as u16, filled, row });
                 let shared = &shared[group];
                 for quad in shared[of_tile(shared)].chunks(4) {
                     let column = |i: usize| quad.get(i).map_or(zeros, |held| held.0) - tile;
@@ -209,26 +215,41 @@ unsafe fn single<S: Simd, const V: usize, const E: usize>(
             let x = panel.add(first * V * S::LANES);
             for run in runs {
                 let mut acc = [[S::zero(); V]; E];
-                for _ in 0..run.quads {
-                    let weights = S::splat4(weight.values.as_ptr().add(4 * quad));
-                    let bits = weight.columns.as_ptr().add(quad).cast::<u64>().read_unaligned();
-                    let bits = bits.to_le();
-                    S::prefetch(weight.values.as_ptr().wrapping_add(4 * quad + 256));
-                    macro_rules! product {
-                        ($lane:literal: $($v:literal)*) => {
-                            let row = S::row::<Sixteen, V, 0, $lane>(bits);
-                            let acc = &mut acc[$lane % E];
-                            $(if V > $v {
-                                let (w, sum) = (weights[$lane], acc[$v % V]);
-                                acc[$v % V] = S::mul_add_at::<Sixteen, V, 0, $v>(w, x, row, sum);
-                            })*
-                        };
+                macro_rules! products {
+                    ($weights:ident, $bits:ident, $($lane:literal)*) => {
+                        $(products!(@ $weights, $bits, $lane: 0 1 2 3 4 5 6 7);)*
+                    };
+                    (@ $weights:ident, $bits:ident, $lane:literal: $($v:literal)*) => {
+                        let row = S::row::<Sixteen, V, 0, $lane>($bits);
+                        let acc = &mut acc[$lane % E];
+                        $(if V > $v {
+                            let (w, sum) = ($weights[$lane], acc[$v % V]);
+                            acc[$v % V] = S::mul_add_at::<Sixteen, V, 0, $v>(w, x, row, sum);
+                        })*
+                    };
+                }
+                macro_rules! next {
+                    ($weights:ident, $bits:ident) => {
+                        let $weights = S::splat4(weight.values.as_ptr().add(4 * quad));
+                        let $bits = weight.columns.as_ptr().add(quad).cast::<u64>();
+                        let $bits = $bits.read_unaligned().to_le();
+                        S::prefetch(weight.values.as_ptr().wrapping_add(4 * quad + 256));
+                        quad += 1;
+                    };
+                }
+                for _ in 0..run.quads - u16::from(run.filled > 0) {
+                    next!(weights, bits);
+                    products!(weights, bits, 0 1 2 3);
+                }
+                if run.filled > 0 {
+                    next!(weights, bits);
+                    products!(weights, bits, 0);
+                    if run.filled < 3 {
+                        products!(weights, bits, 1);
                     }
-                    product!(0: 0 1 2 3 4 5 6 7);
-                    product!(1: 0 1 2 3 4 5 6 7);
-                    product!(2: 0 1 2 3 4 5 6 7);
-                    product!(3: 0 1 2 3 4 5 6 7);
-                    quad += 1;
+                    if run.filled < 2 {
+                        products!(weights, bits, 2);
+                    }
                 }
                 let to = sums.add(run.row as usize * V * S::LANES);
                 for v in 0..V {
