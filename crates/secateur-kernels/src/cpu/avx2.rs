@@ -1,11 +1,11 @@
 //! The kernels' vocabulary in AVX2 and FMA: eight lanes, sixteen registers.
 
-use super::simd::Simd;
+use super::simd::{Job, Simd};
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2;
+pub(super) struct Avx2;
 
 // SAFETY, for every block below: the instructions exist because callers of `Simd` run inside
 // `#[target_feature(enable = "avx2,fma,…")]`; the pointers are valid for the lanes named in `Simd`
@@ -15,6 +15,16 @@ impl Simd for Avx2 {
     const MOST: usize = 4;
     type V = __m256;
 
+    unsafe fn enter<J: Job>(job: &J) {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,bmi2,f16c")]
+        unsafe fn enabled<J: Job>(job: &J) {
+            // SAFETY: this function has the instructions; the rest is the caller's promise.
+            unsafe { job.on::<Avx2>() }
+        }
+        // SAFETY: the caller has found the instructions.
+        unsafe { enabled(job) }
+    }
     #[inline(always)]
     unsafe fn zero() -> __m256 {
         // SAFETY: see above.

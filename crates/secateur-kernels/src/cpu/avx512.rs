@@ -5,12 +5,12 @@
 //! address apart that fits a product's memory operand; and it takes three instructions for an index
 //! where two do (`docs/kernel-cpu.md` has the differences).
 
-use super::simd::{Code, Simd};
+use super::simd::{Code, Job, Simd};
 use std::arch::{asm, x86_64::*};
 
 /// AVX-512 F and DQ.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+pub(super) struct Avx512;
 
 // SAFETY, for every block below: the instructions exist because callers of `Simd` run inside
 // `#[target_feature(enable = "avx512f,avx512dq,…")]`; the pointers are valid for the lanes named in
@@ -20,6 +20,16 @@ impl Simd for Avx512 {
     const MOST: usize = 8;
     type V = __m512;
 
+    unsafe fn enter<J: Job>(job: &J) {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512dq,bmi2,fma")]
+        unsafe fn enabled<J: Job>(job: &J) {
+            // SAFETY: this function has the instructions; the rest is the caller's promise.
+            unsafe { job.on::<Avx512>() }
+        }
+        // SAFETY: the caller has found the instructions.
+        unsafe { enabled(job) }
+    }
     #[inline(always)]
     unsafe fn zero() -> __m512 {
         // SAFETY: see above.

@@ -5,7 +5,7 @@ use super::{
     pairs::Rounding,
     panel,
     runs::{self, Runs},
-    simd::{Portable, Simd},
+    simd::{Job, Portable, Simd},
 };
 use crate::{Activation, Epilogue, Panels, Tier, lines::Lines};
 use rayon::prelude::*;
@@ -190,15 +190,6 @@ pub(crate) unsafe fn run(
     });
 }
 
-/// A piece of work in the kernels' vocabulary.
-pub(super) trait Job {
-    /// # Safety
-    ///
-    /// The instructions of `S` exist and are enabled in the caller; what else the job was promised
-    /// holds.
-    unsafe fn on<S: Simd>(&self);
-}
-
 /// Runs a job in the text compiled for `tier`.
 ///
 /// # Safety
@@ -209,26 +200,12 @@ unsafe fn on_tier<J: Job>(tier: Tier, job: &J) {
     unsafe {
         match tier {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 => on_avx512(job),
+            Tier::Avx512 => super::avx512::Avx512::enter(job),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 => on_avx2(job),
-            _ => job.on::<Portable>(),
+            Tier::Avx2 => super::avx2::Avx2::enter(job),
+            _ => Portable::enter(job),
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512dq,bmi2,fma")]
-unsafe fn on_avx512<J: Job>(job: &J) {
-    // SAFETY: this function has the features.
-    unsafe { job.on::<super::avx512::Avx512>() }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,bmi2,f16c")]
-unsafe fn on_avx2<J: Job>(job: &J) {
-    // SAFETY: this function has the features.
-    unsafe { job.on::<super::avx2::Avx2>() }
 }
 
 thread_local! {

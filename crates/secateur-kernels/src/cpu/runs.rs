@@ -15,7 +15,7 @@
 
 use super::{
     drive::{BLOCK_ROWS, panel_rows},
-    simd::{Code, Simd},
+    simd::{Code, Job, Simd},
 };
 use crate::reference::entries;
 use secateur_storage::{Format, Packed, StorageError};
@@ -184,14 +184,31 @@ pub(super) unsafe fn block<S: Simd, const V: usize>(
     panel: *const f32,
     sums: *mut f32,
 ) {
-    // SAFETY: handed on to the caller; the group is the weight's.
-    unsafe {
-        match weight.group {
-            1 if V >= 8 => single::<S, V, 1>(weight, block, panel, sums),
-            1 if V >= 4 => single::<S, V, 2>(weight, block, panel, sums),
-            1 => single::<S, V, 4>(weight, block, panel, sums),
-            2 => grouped::<S, V, 2>(weight, block, panel, sums),
-            _ => grouped::<S, V, 4>(weight, block, panel, sums),
+    // SAFETY: handed on to the caller.
+    unsafe { S::enter(&Block::<V> { weight, block, panel, sums }) }
+}
+
+/// A block of rows of a weight, and where its activations and sums are.
+struct Block<'a, const V: usize> {
+    weight: &'a Runs,
+    block: usize,
+    panel: *const f32,
+    sums: *mut f32,
+}
+
+impl<const V: usize> Job for Block<'_, V> {
+    #[inline(always)]
+    unsafe fn on<S: Simd>(&self) {
+        let Self { weight, block, panel, sums } = *self;
+        // SAFETY: handed on to the caller; the group is the weight's.
+        unsafe {
+            match weight.group {
+                1 if V >= 8 => single::<S, V, 1>(weight, block, panel, sums),
+                1 if V >= 4 => single::<S, V, 2>(weight, block, panel, sums),
+                1 => single::<S, V, 4>(weight, block, panel, sums),
+                2 => grouped::<S, V, 2>(weight, block, panel, sums),
+                _ => grouped::<S, V, 4>(weight, block, panel, sums),
+            }
         }
     }
 }

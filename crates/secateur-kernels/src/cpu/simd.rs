@@ -7,7 +7,7 @@
 ///
 /// Values lie in *quads*: two values of one row, then two of the row below. A pair of rows has
 /// `QUADS` of them in every 16 columns.
-pub(crate) trait Code: Copy {
+pub(super) trait Code: Copy {
     /// Bits of an index.
     const BITS: usize;
     /// Quads of a pair of rows in 16 columns.
@@ -22,7 +22,7 @@ pub(crate) trait Code: Copy {
 
 /// 2:4: two bits tell the column in a group of four, and each quad has its own group.
 #[derive(Clone, Copy)]
-pub(crate) struct Two;
+pub(super) struct Two;
 
 impl Code for Two {
     const BITS: usize = 2;
@@ -32,12 +32,21 @@ impl Code for Two {
 
 /// `2 · QUADS` of 16: four bits tell the column in 16.
 #[derive(Clone, Copy)]
-pub(crate) struct Four<const QUADS: usize>;
+pub(super) struct Four<const QUADS: usize>;
 
 impl<const QUADS: usize> Code for Four<QUADS> {
     const BITS: usize = 4;
     const QUADS: usize = QUADS;
     const STEP: usize = 0;
+}
+
+/// A piece of work in the kernels' vocabulary.
+pub(super) trait Job {
+    /// # Safety
+    ///
+    /// The instructions of `S` exist and are enabled in the caller; what else the job was promised
+    /// holds.
+    unsafe fn on<S: Simd>(&self);
 }
 
 /// A vector of [`Self::LANES`] f32 and what kernels do with it.
@@ -47,7 +56,7 @@ impl<const QUADS: usize> Code for Four<QUADS> {
 /// Every method may only be called where the implementor's instructions exist: inside a function
 /// with the matching `#[target_feature]`, after the [`Dispatcher`](crate::Dispatcher) found them.
 /// Pointers are valid for what the method reads or writes; no alignment is assumed.
-pub(crate) trait Simd: Copy {
+pub(super) trait Simd: Copy {
     /// Numbers in a vector.
     const LANES: usize;
     /// Vectors of tokens in a panel, at most: two rows of as many sums fit the registers.
@@ -55,6 +64,9 @@ pub(crate) trait Simd: Copy {
     /// The vector.
     type V: Copy;
 
+    /// Runs a job in a function of its own that has the instructions: the seams along which kernels
+    /// are compiled. One function of all of them would take the compiler minutes.
+    unsafe fn enter<J: Job>(job: &J);
     /// All lanes zero.
     unsafe fn zero() -> Self::V;
     /// All lanes equal to `value`.
@@ -118,13 +130,18 @@ pub(crate) trait Simd: Copy {
 
 /// Plain Rust, which the compiler vectorises for whatever it targets.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(super) struct Portable;
 
 impl Simd for Portable {
     const LANES: usize = 8;
     const MOST: usize = 2;
     type V = [f32; 8];
 
+    #[inline(never)]
+    unsafe fn enter<J: Job>(job: &J) {
+        // SAFETY: plain Rust needs no instructions; the rest is the caller's promise.
+        unsafe { job.on::<Self>() }
+    }
     #[inline(always)]
     unsafe fn zero() -> Self::V {
         [0.0; 8]

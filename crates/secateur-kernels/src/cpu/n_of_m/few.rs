@@ -4,8 +4,9 @@ use super::{NOfM, UNIT, UNITS, WORD};
 use crate::cpu::{
     drive::BLOCK_ROWS,
     element::{Bf16, Element, F16, F32, I8, Number},
-    simd::Simd,
+    simd::{Job, Simd},
 };
+use std::marker::PhantomData;
 
 /// How far ahead of their use weights are asked for, in bytes: they come from memory, once.
 const AHEAD: usize = 8192;
@@ -17,7 +18,7 @@ const AHEAD: usize = 8192;
 /// `S` runs here. `x` is `T` rows of `padded` numbers, at least `words · 64` (zeros beyond `cols`), and each of the `T`
 /// rows of `y` is writable for the rows of the block.
 #[inline(always)]
-pub(crate) unsafe fn few<S: Simd, const T: usize>(
+pub(in crate::cpu) unsafe fn few<S: Simd, const T: usize>(
     weight: &NOfM,
     block: usize,
     x: *const f32,
@@ -25,18 +26,41 @@ pub(crate) unsafe fn few<S: Simd, const T: usize>(
     y: *mut f32,
     stride: usize,
 ) {
+    let few = Few { weight, block, x, padded, y, stride };
     // SAFETY: handed on to the caller; the element and the bits are the weight's.
     unsafe {
         match (weight.number, weight.bits) {
-            (Number::F32, 2) => sums::<S, F32, 2, T>(weight, block, x, padded, y, stride),
-            (Number::Bf16, 2) => sums::<S, Bf16, 2, T>(weight, block, x, padded, y, stride),
-            (Number::F16, 2) => sums::<S, F16, 2, T>(weight, block, x, padded, y, stride),
-            (Number::I8, 2) => sums::<S, I8, 2, T>(weight, block, x, padded, y, stride),
-            (Number::F32, _) => sums::<S, F32, 4, T>(weight, block, x, padded, y, stride),
-            (Number::Bf16, _) => sums::<S, Bf16, 4, T>(weight, block, x, padded, y, stride),
-            (Number::F16, _) => sums::<S, F16, 4, T>(weight, block, x, padded, y, stride),
-            (Number::I8, _) => sums::<S, I8, 4, T>(weight, block, x, padded, y, stride),
+            (Number::F32, 2) => S::enter(&Sums::<F32, 2, T>(few, PhantomData)),
+            (Number::Bf16, 2) => S::enter(&Sums::<Bf16, 2, T>(few, PhantomData)),
+            (Number::F16, 2) => S::enter(&Sums::<F16, 2, T>(few, PhantomData)),
+            (Number::I8, 2) => S::enter(&Sums::<I8, 2, T>(few, PhantomData)),
+            (Number::F32, _) => S::enter(&Sums::<F32, 4, T>(few, PhantomData)),
+            (Number::Bf16, _) => S::enter(&Sums::<Bf16, 4, T>(few, PhantomData)),
+            (Number::F16, _) => S::enter(&Sums::<F16, 4, T>(few, PhantomData)),
+            (Number::I8, _) => S::enter(&Sums::<I8, 4, T>(few, PhantomData)),
         }
+    }
+}
+
+/// A block of rows of a weight, and where its activations and outputs are.
+struct Few<'a> {
+    weight: &'a NOfM,
+    block: usize,
+    x: *const f32,
+    padded: usize,
+    y: *mut f32,
+    stride: usize,
+}
+
+/// A block whose element, bits and tokens are known to the compiler.
+struct Sums<'a, E, const BITS: usize, const T: usize>(Few<'a>, PhantomData<E>);
+
+impl<E: Element, const BITS: usize, const T: usize> Job for Sums<'_, E, BITS, T> {
+    #[inline(always)]
+    unsafe fn on<S: Simd>(&self) {
+        let Few { weight, block, x, padded, y, stride } = self.0;
+        // SAFETY: handed on to the caller.
+        unsafe { sums::<S, E, BITS, T>(weight, block, x, padded, y, stride) }
     }
 }
 

@@ -27,8 +27,8 @@ mod few;
 mod layout;
 mod tile;
 
+pub(super) use self::{few::few, tile::block};
 pub(crate) use layout::NOfM;
-pub(super) use {few::few, tile::block};
 
 /// Columns of a word.
 pub(super) const WORD: usize = 64;

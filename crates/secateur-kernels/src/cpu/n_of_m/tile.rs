@@ -4,8 +4,9 @@ use super::{NOfM, UNIT, UNITS, WORD};
 use crate::cpu::{
     drive::BLOCK_ROWS,
     element::{Bf16, Element, F16, I8, Number},
-    simd::{Code, Four, Simd, Two},
+    simd::{Code, Four, Job, Simd, Two},
 };
+use std::marker::PhantomData;
 
 /// Pairs of rows whose weights are widened at once.
 const WIDENED: usize = 8;
@@ -28,20 +29,41 @@ struct Pass {
 /// `S` runs here. `panel` is `[words · 64][width]`, readable; `sums` is writable for the block's
 /// padded rows times `width`.
 #[inline(always)]
-pub(crate) unsafe fn block<S: Simd, const V: usize>(
+pub(in crate::cpu) unsafe fn block<S: Simd, const V: usize>(
     weight: &NOfM,
     block: usize,
     panel: *const f32,
     sums: *mut f32,
 ) {
+    let block = Block { weight, block, panel, sums };
     // SAFETY: handed on to the caller.
     unsafe {
         match (weight.bits, weight.kept) {
-            (2, _) => coded::<S, Two, V>(weight, block, panel, sums),
-            (_, 8) => coded::<S, Four<4>, V>(weight, block, panel, sums),
-            (_, 4) => coded::<S, Four<2>, V>(weight, block, panel, sums),
-            _ => coded::<S, Four<1>, V>(weight, block, panel, sums),
+            (2, _) => S::enter(&Coded::<Two, V>(block, PhantomData)),
+            (_, 8) => S::enter(&Coded::<Four<4>, V>(block, PhantomData)),
+            (_, 4) => S::enter(&Coded::<Four<2>, V>(block, PhantomData)),
+            _ => S::enter(&Coded::<Four<1>, V>(block, PhantomData)),
         }
+    }
+}
+
+/// A block of rows of a weight, and where its activations and sums are.
+struct Block<'a> {
+    weight: &'a NOfM,
+    block: usize,
+    panel: *const f32,
+    sums: *mut f32,
+}
+
+/// A block whose code, and whose panel's width, is known to the compiler.
+struct Coded<'a, C, const V: usize>(Block<'a>, PhantomData<C>);
+
+impl<C: Code, const V: usize> Job for Coded<'_, C, V> {
+    #[inline(always)]
+    unsafe fn on<S: Simd>(&self) {
+        let Block { weight, block, panel, sums } = self.0;
+        // SAFETY: handed on to the caller.
+        unsafe { coded::<S, C, V>(weight, block, panel, sums) }
     }
 }
 
