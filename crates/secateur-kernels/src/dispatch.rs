@@ -13,7 +13,7 @@ use std::fmt;
 pub enum Tier {
     /// AVX-512 F and DQ, with BMI2.
     Avx512,
-    /// AVX2 and FMA, with BMI2.
+    /// AVX2 and FMA, with BMI2 and F16C.
     Avx2,
     /// Whatever the compiler makes of plain Rust.
     Portable,
@@ -40,7 +40,9 @@ impl Tier {
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512dq")
             }
-            Self::Avx2 => bmi2 && fma && is_x86_feature_detected!("avx2"),
+            Self::Avx2 => {
+                bmi2 && fma && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+            }
             Self::Portable => true,
         }
     }

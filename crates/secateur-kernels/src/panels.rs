@@ -42,18 +42,23 @@ pub struct Panel<'a> {
 }
 
 impl Panels {
-    /// All zeros.
+    /// All zeros. Errors if no address space holds them.
     pub fn zeros(
         tokens: usize,
         features: usize,
         dispatcher: &Dispatcher,
     ) -> Result<Self, KernelError> {
+        let too_large = KernelError::TooLarge { rows: 0, cols: features, tokens };
+        // So that rounding up to whole panels and words does not overflow.
+        if tokens.max(features) > isize::MAX as usize {
+            return Err(too_large);
+        }
         let tiling = drive::Tiling::of(dispatcher.tier());
         let lanes = tiling.lanes(tokens);
         let rows = drive::panel_rows(features);
         let bytes = lanes.checked_mul(rows).and_then(|len| len.checked_mul(size_of::<f32>()));
         if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
-            return Err(KernelError::TooLarge { rows: 0, cols: features, tokens });
+            return Err(too_large);
         }
         let lines = Lines::zeros(lanes * rows, size_of::<f32>());
         Ok(Self { tokens, features, dispatcher: *dispatcher, lines })
@@ -66,8 +71,10 @@ impl Panels {
         features: usize,
         dispatcher: &Dispatcher,
     ) -> Result<Self, KernelError> {
+        // Before memory is asked for: a wrong count must not ask for terabytes.
+        let too_large = KernelError::TooLarge { rows: 0, cols: features, tokens };
+        expect("x", x.len(), tokens.checked_mul(features).ok_or(too_large)?)?;
         let mut panels = Self::zeros(tokens, features, dispatcher)?;
-        expect("x", x.len(), tokens * features)?;
         drive::pack(x, &mut panels);
         Ok(panels)
     }

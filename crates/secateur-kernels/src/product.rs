@@ -207,9 +207,11 @@ impl Product {
             }
         }
         self.check(epilogue)?;
+        // From one token there is no next: its stride may be anything, and gemm reckons with it.
+        let stride = |stride, features| if tokens > 1 { stride } else { features };
         let (input, output) = (
-            Input::Tokens { x: x.data.as_ptr(), stride: x.stride },
-            Output::Tokens { y: y.data.as_mut_ptr(), stride: y.stride },
+            Input::Tokens { x: x.data.as_ptr(), stride: stride(x.stride, cols) },
+            Output::Tokens { y: y.data.as_mut_ptr(), stride: stride(y.stride, rows) },
         );
         // SAFETY: `x` and `y` hold these tokens, `cols` and `rows` features each, by the checks above;
         // `y` is borrowed mutably, so that nothing else touches it.
