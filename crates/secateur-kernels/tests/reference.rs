@@ -3,7 +3,7 @@
 
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use secateur_kernels::{Dispatcher, KernelError, KernelKind, Product, Tier, reference};
+use secateur_kernels::{Basis, Dispatcher, KernelError, KernelKind, Product, Tier, reference};
 use secateur_mask::{Mask, Pattern, Scores, Sparsity};
 use secateur_storage::{Dense, Packed};
 use std::io::Write;
@@ -210,6 +210,35 @@ fn wrong_lengths_are_errors() {
     assert!(Product::with_kernel(&unstructured, &dispatcher, KernelKind::NOfM).is_err());
     let dense = Packed::from(unstructured.unpack());
     assert!(Product::with_kernel(&dense, &dispatcher, KernelKind::Csr).is_err());
+}
+
+/// Measured or planned, a product is the same numbers up to rounding, and says which it is.
+#[test]
+fn measured_products_are_the_same_product() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let dispatcher = Dispatcher::built_in().unwrap();
+    for pattern in [Pattern::TWO_OF_FOUR, Pattern::Unstructured] {
+        let packed = weight(&mut rng, 70, 130, pattern, 0.5);
+        let product = Product::measured(&packed, &dispatcher, &[1, 16]).unwrap();
+        for tokens in [1, 5, 16, 40] {
+            let plan = product.plan(tokens);
+            assert_eq!(plan.basis(), Basis::Measured);
+            assert!(plan.explain().contains("a measured") && plan.time().as_nanos() > 0);
+            let x = numbers(&mut rng, tokens * 130);
+            let (mut y, mut expected) = (vec![0.0; tokens * 70], vec![0.0; tokens * 70]);
+            product.run(&x, tokens, None, &mut y).unwrap();
+            let dense = Product::with_kernel(&packed, &dispatcher, KernelKind::Dense).unwrap();
+            dense.run(&x, tokens, None, &mut expected).unwrap();
+            for (found, expected) in y.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-4, "{found} for {expected}");
+            }
+        }
+    }
+    let packed = weight(&mut rng, 4, 8, Pattern::TWO_OF_FOUR, 0.5);
+    for tokens in [&[][..], &[1, 0]] {
+        let error = Product::measured(&packed, &dispatcher, tokens).unwrap_err();
+        assert_eq!(error, KernelError::NothingToMeasure);
+    }
 }
 
 /// Kernels compute in f32 whatever the weight is stored in: converted, scaled, or in any format.
