@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod calibrate;
 mod chain;
 mod convert;
 mod data;
@@ -42,6 +43,7 @@ enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
+    Calibrate(calibrate::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => return answered(inspect::run(args)),
         Command::Verify(args) => return answered(verify::run(args)),
         Command::Bench(args) => bench::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::BenchServe => bench::serve(),
         Command::Data(args) => data::run(args),
         Command::Tidy => tidy::run(),

@@ -83,7 +83,7 @@ impl Latency {
 pub fn load_on_gemm(file: &Path) -> Result<Mlp> {
     let checkpoint = Checkpoint::load(file)?;
     let mut network = load(file)?;
-    let dispatcher = Dispatcher::probe()?;
+    let dispatcher = Dispatcher::built_in()?;
     for (name, layer) in network.layers_mut() {
         if let (Some(weight), State::Dense) =
             (checkpoint.tensors.get(&weight_name(&name)), layer.state())
@@ -97,7 +97,7 @@ pub fn load_on_gemm(file: &Path) -> Result<Mlp> {
 /// The network that a checkpoint file holds, packed where the file is.
 pub fn load(file: &Path) -> Result<Mlp> {
     let checkpoint = Checkpoint::load(file)?;
-    Mlp::load(&checkpoint, &Dispatcher::probe()?, &Device::Cpu)
+    Mlp::load(&checkpoint, &Dispatcher::built_in()?, &Device::Cpu)
         .with_context(|| format!("in {}", file.display()))
 }
 

@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
     let split = data
         .split(recipe.validation, recipe.seed)
         .context("`validation` in the recipe does not fit the data")?;
-    Dispatcher::probe()?;
+    Dispatcher::built_in()?;
     let folder = match args.data_dir {
         Some(_) => format!("{name}-{}-seed{}", data.name, recipe.seed),
         None => format!("{name}-seed{}", recipe.seed),

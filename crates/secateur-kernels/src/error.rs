@@ -43,6 +43,14 @@ pub enum KernelError {
         /// The dtype asked for.
         dtype: Dtype,
     },
+    /// A calibration that belongs elsewhere, or cannot be kept.
+    #[error(
+        "the calibration cannot be used: {0}; SECATEUR_CACHE says where one is kept, off that none is"
+    )]
+    Calibration(String),
+    /// Nothing to measure.
+    #[error("a product is measured at one number of tokens at least, and no number is 0")]
+    NothingToMeasure,
     /// Panels that were cut for something else.
     #[error(
         "panels and product must come from one dispatcher, and the product's inputs must be in order"

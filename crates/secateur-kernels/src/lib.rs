@@ -44,7 +44,7 @@ mod view;
 
 pub use attention::attention;
 pub use conv::{Conv2dGeometry, Conv2dProduct};
-pub use dispatch::{Dispatcher, Plan, Tier};
+pub use dispatch::{Basis, Calibration, Dispatcher, Plan, Tier};
 pub use epilogue::{Activation, Epilogue};
 pub use error::KernelError;
 pub use machine::{bandwidth, peak};

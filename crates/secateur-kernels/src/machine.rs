@@ -3,7 +3,7 @@
 //!
 //! Both are the best of many short runs on one thread: a shared machine slows some of them down, none
 //! runs faster than the hardware. They say what a product could reach, not what a plan assumes
-//! (`dispatch.rs` has constants for that).
+//! (`dispatch/` has constants for that).
 
 use crate::{Dispatcher, KernelError, Tier};
 use std::{hint::black_box, time::Instant};

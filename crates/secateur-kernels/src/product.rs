@@ -9,6 +9,7 @@ use crate::{
         runs::Runs,
     },
     dense::DenseWeight,
+    dispatch::{Basis, plan_among, timings::Timings},
     view::extent,
 };
 use secateur_storage::{Dtype, Format, Packed};
@@ -30,6 +31,8 @@ pub struct Product {
     order: Option<Vec<u32>>,
     /// What activations are rounded to.
     rounding: Option<Rounding>,
+    /// What the layouts took, if they were measured.
+    timings: Option<Timings>,
 }
 
 #[derive(Debug)]
@@ -101,7 +104,41 @@ impl Product {
             others: Vec::new(),
             order: None,
             rounding: None,
+            timings: None,
         })
+    }
+
+    /// Lays `weight` out for every kernel that can run it, times each at these numbers of tokens, keeps
+    /// those that are fastest at one of them, and plans by these times: between two numbers of tokens by
+    /// the line through both, beyond them in proportion. For weights whose plans must not be an estimate,
+    /// on the threads of rayon's current pool; takes some tens of milliseconds for each kernel and number,
+    /// and memory for all layouts.
+    ///
+    /// What is taken depends on what else the machine does meanwhile, and with it the last bits of sums.
+    /// Errors if `tokens` is empty or holds a 0.
+    pub fn measured(
+        weight: &Packed,
+        dispatcher: &Dispatcher,
+        tokens: &[usize],
+    ) -> Result<Self, KernelError> {
+        let can = |kind: &KernelKind| {
+            crate::dispatch::unsupported(*kind, &Problem::of(weight, 1)).is_none()
+        };
+        let mut timings = Timings::new(tokens)?;
+        let mut layouts = Vec::new();
+        for kind in KernelKind::ALL.into_iter().filter(can) {
+            let product = Self::with_kernel(weight, dispatcher, kind)?;
+            timings.measure(kind, &product)?;
+            layouts.push(product.first);
+        }
+        let winners = timings.winners();
+        layouts.retain(|layout| winners.contains(&layout.kind()));
+        // Dense runs everything, so that something was measured, and something won.
+        let mut product = Self::with_kernel(weight, dispatcher, winners[0])?;
+        layouts.retain(|layout| layout.kind() != winners[0]);
+        product.others = layouts;
+        product.timings = Some(timings);
+        Ok(product)
     }
 
     /// The same product of inputs in another order: input `i` is what column `order[i]` of the weight
@@ -281,7 +318,7 @@ impl Product {
             return &self.first;
         }
         let problem = Problem { tokens, ..self.problem };
-        let cost = |layout: &Layout| self.dispatcher.estimate(layout.kind(), &problem);
+        let cost = |layout: &Layout| self.cost(layout.kind(), &problem);
         self.others.iter().fold(
             &self.first,
             |best, layout| {
@@ -293,7 +330,15 @@ impl Product {
     /// The plan for a number of tokens: which of the kernels laid out runs, and why.
     pub fn plan(&self, tokens: usize) -> Plan {
         let kinds: Vec<KernelKind> = self.layouts().map(Layout::kind).collect();
-        self.dispatcher.plan_among(&Problem { tokens, ..self.problem }, &kinds)
+        let problem = Problem { tokens, ..self.problem };
+        let basis = self.timings.as_ref().map_or(self.dispatcher.basis(), |_| Basis::Measured);
+        plan_among(&self.dispatcher, &problem, &kinds, basis, |kind| self.cost(kind, &problem))
+    }
+
+    /// Nanoseconds, measured or estimated.
+    fn cost(&self, kind: KernelKind, problem: &Problem) -> f64 {
+        let estimate = || self.dispatcher.estimate(kind, problem);
+        self.timings.as_ref().map_or_else(estimate, |timings| timings.at(kind, problem.tokens))
     }
 
     /// Outputs: rows of the weight.
