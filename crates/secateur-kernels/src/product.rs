@@ -197,15 +197,8 @@ impl Product {
         y: ViewMut<'_>,
     ) -> Result<(), KernelError> {
         let (Problem { rows, cols, .. }, tokens) = (self.problem, x.tokens);
-        expect("y, counted in tokens,", y.tokens, tokens)?;
-        for (what, found, stride, features) in
-            [("x", x.data.len(), x.stride, cols), ("y", y.data.len(), y.stride, rows)]
-        {
-            let least = extent(tokens, stride, features).ok_or(self.too_large(tokens))?;
-            if found < least || (tokens > 1 && stride < features) {
-                return Err(KernelError::View { what, found, tokens, stride, features });
-            }
-        }
+        self.check_view("x", x.data.len(), (tokens, tokens), (x.stride, cols))?;
+        self.check_view("y", y.data.len(), (y.tokens, tokens), (y.stride, rows))?;
         self.check(epilogue)?;
         let (input, output) = (
             Input::Tokens { x: x.data.as_ptr(), stride: x.stride },
@@ -239,6 +232,48 @@ impl Product {
         // borrowed mutably.
         unsafe { self.multiply(input, tokens, epilogue, output) };
         y.clear_padding();
+        Ok(())
+    }
+
+    /// `y = activation(x · Wᵀ + bias)` out of panels, for who packs once and needs several products, or
+    /// whose next step wants `[tokens, rows]`. Errors as [`Self::run_panels`] does, and on a `y` that
+    /// [`Self::apply`] would refuse.
+    pub fn apply_panels(
+        &self,
+        x: &Panels,
+        epilogue: &Epilogue<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<(), KernelError> {
+        let Problem { rows, cols, .. } = self.problem;
+        expect("x, counted in features,", x.features(), cols)?;
+        self.check_view("y", y.data.len(), (y.tokens, x.tokens()), (y.stride, rows))?;
+        if x.dispatcher().tier() != self.dispatcher.tier() || self.order.is_some() {
+            return Err(KernelError::Panels);
+        }
+        self.check(epilogue)?;
+        let (input, output) = (
+            Input::Panels(x.as_ptr()),
+            Output::Tokens { y: y.data.as_mut_ptr(), stride: y.stride },
+        );
+        // SAFETY: `x` was cut for this tier, with `cols` features; `y` holds as many tokens of `rows`
+        // features by the check above, and is borrowed mutably.
+        unsafe { self.multiply(input, x.tokens(), epilogue, output) };
+        Ok(())
+    }
+
+    /// Errors unless a view of `found` numbers holds the tokens expected, `features` each.
+    fn check_view(
+        &self,
+        what: &'static str,
+        found: usize,
+        (tokens, expected): (usize, usize),
+        (stride, features): (usize, usize),
+    ) -> Result<(), KernelError> {
+        expect("y, counted in tokens,", tokens, expected)?;
+        let least = extent(tokens, stride, features).ok_or(self.too_large(tokens))?;
+        if found < least || (tokens > 1 && stride < features) {
+            return Err(KernelError::View { what, found, tokens, stride, features });
+        }
         Ok(())
     }
 
