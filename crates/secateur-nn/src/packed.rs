@@ -3,8 +3,8 @@
 use crate::NnError;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use secateur_kernels::{
-    Activation, Conv2dGeometry, Conv2dProduct, Dispatcher, Epilogue, KernelKind, Panels, Plan, Product,
-    ViewMut,
+    Activation, Conv2dGeometry, Conv2dProduct, Dispatcher, Epilogue, KernelKind, Panels, Plan,
+    Product, ViewMut,
 };
 use secateur_storage::{Format, Packed};
 use std::fmt;

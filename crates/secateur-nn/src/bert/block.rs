@@ -119,7 +119,8 @@ impl Block {
         let Buffers { q, k, v, mixed, between } = buffers;
         let hidden = self.query.product.cols();
         let in_panels = self.panels && x.len() > FEW * hidden;
-        let chunk = if in_panels { CHUNK * rayon::current_num_threads() * hidden } else { x.len().max(1) };
+        let chunk =
+            if in_panels { CHUNK * rayon::current_num_threads() * hidden } else { x.len().max(1) };
 
         let queries = q.chunks_mut(chunk).zip(k.chunks_mut(chunk)).zip(v.chunks_mut(chunk));
         for (x, ((q, k), v)) in x.chunks(chunk).zip(queries) {
