@@ -78,7 +78,7 @@ fn outputs_that_do_not_fit_are_refused() {
     let product = Product::new(&packed, &dispatcher).unwrap();
     let x = Panels::zeros(20, 8, &dispatcher).unwrap();
     let narrow = Panels::zeros(20, 7, &dispatcher).unwrap();
-    let mut run = |x: &Panels, len: usize, tokens: usize, stride: usize| {
+    let run = |x: &Panels, len: usize, tokens: usize, stride: usize| {
         let mut y = vec![0.0; len];
         let y = ViewMut { data: &mut y, tokens, stride };
         product.apply_panels(x, &Epilogue::default(), y)
