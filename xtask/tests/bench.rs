@@ -65,15 +65,43 @@ fn figures_of_others_count_where_they_fit() {
     }
 }
 
+/// On the real network where it was fetched; elsewhere the command says how to fetch it.
+#[test]
+fn a_whole_network_has_a_row_for_each_batch_and_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench(folder.path(), "--model minilm --tokens 16,7 --json");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/minilm/model.safetensors");
+    if !data.exists() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("cargo xtask data minilm"), "{said}");
+        return;
+    }
+    let rows = rows(&output);
+    let cases: Vec<_> = rows.iter().map(|row| (&row["batch"], &row["tokens"])).collect();
+    assert_eq!(format!("{cases:?}").matches("Number(16)").count(), 2);
+    assert_eq!(cases.len(), 4);
+    for row in &rows {
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{row}"));
+        assert_eq!((&row["shape"], number(&row["threads"])), (&"minilm".into(), 1.0));
+        let speedup = number(&row["dense_ms"]["median"]) / number(&row["ms"]["median"]);
+        assert!((number(&row["speedup"]) / speedup - 1.0).abs() < 1e-9, "{row}");
+        assert!((0.5..0.54).contains(&number(&row["weights_share"])), "{row}");
+        assert!(number(&row["model_share"]) > number(&row["weights_share"]), "{row}");
+        assert!(row["speedup_candle"].is_null(), "candle was not asked");
+    }
+}
+
 /// The child with AVX-512 is this program.
 #[test]
 fn a_child_answers_until_nothing_more_is_asked() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     let command = command.arg("bench-serve").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"case candle_f32 8 32 4\ngo 0 0\n").unwrap();
+    // Whole networks are encoded by the other program.
+    child.stdin.take().unwrap().write_all(b"case candle_f32 8 32 4\ngo 0 0\nencode {}\n").unwrap();
     let answers = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-    assert!(answers.starts_with("ready 0\ntook ") && answers.lines().count() == 2, "{answers}");
+    assert!(answers.starts_with("ready 0\ntook ") && answers.lines().count() == 3, "{answers}");
+    assert!(answers.ends_with("error this program has no encoder\n"), "{answers}");
 }
 
 #[test]
@@ -107,9 +135,11 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         ("--peers missing.csv", "missing.csv"),
         ("--plot nowhere/speed.svg", "nowhere"),
         ("--plot .", "is a folder"),
-        ("--model minilm", "BERT"),
+        ("--model minilm --shapes 8x8", "--model"),
+        ("--model minilm --threads 0", "--threads"),
+        ("--model minilm --rounds 0", "--rounds"),
     ] {
-        let rounds = if args.starts_with("--rounds") { "" } else { "--rounds 1" };
+        let rounds = if args.contains("--rounds") { "" } else { "--rounds 1" };
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(["bench", "--no-peers", "--json"])

@@ -2,7 +2,7 @@
 
 use crate::{
     Epilogue, Tier,
-    cpu::drive::{Input, Output, PARALLEL_WORK, Tiling, panel_rows},
+    cpu::drive::{Call, Input, Output, PARALLEL_WORK, Tiling, panel_rows},
 };
 use gemm::{Parallelism, gemm};
 use secateur_storage::{Packed, StorageError};
@@ -30,15 +30,8 @@ impl DenseWeight {
     /// # Safety
     ///
     /// As for [`drive::run`](crate::cpu::drive::run).
-    pub unsafe fn run(
-        &self,
-        tier: Tier,
-        x: Input,
-        tokens: usize,
-        order: Option<&[u32]>,
-        epilogue: Epilogue<'_>,
-        y: Output,
-    ) {
+    pub unsafe fn run(&self, call: &Call<'_>) {
+        let Call { tier, x, y, tokens, epilogue, order, .. } = *call;
         let (rows, cols) = (self.rows, self.cols);
         // SAFETY: tokens, features and panels lie where the caller promises.
         unsafe {
@@ -47,13 +40,7 @@ impl DenseWeight {
                     let ordered = order.map(|order| reorder(x, stride, tokens, order));
                     let (x, stride) = ordered.as_ref().map_or((x, stride), |x| (x.as_ptr(), cols));
                     self.multiply((x, [stride, 1]), tokens, (y, [out, 1]));
-                    for token in 0..tokens {
-                        let y = std::slice::from_raw_parts_mut(y.add(token * out), rows);
-                        if let Some(bias) = epilogue.bias {
-                            y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
-                        }
-                        epilogue.activation.apply(tier, y);
-                    }
+                    finish(tier, epilogue, (y, out), tokens, rows);
                 }
                 (Input::Panels(x), Output::Panels(y)) => {
                     for cut in Tiling::of(tier).panels(tokens) {
@@ -69,8 +56,18 @@ impl DenseWeight {
                         }
                     }
                 }
-                // No call of a product mixes them.
-                _ => unreachable!("activations come and go in one layout"),
+                (Input::Panels(x), Output::Tokens { y, stride }) => {
+                    for cut in Tiling::of(tier).panels(tokens) {
+                        let x = x.add(cut.first * panel_rows(cols));
+                        let y = y.add(cut.first * stride);
+                        self.multiply((x, [1, cut.width]), cut.tokens, (y, [stride, 1]));
+                        finish(tier, epilogue, (y, stride), cut.tokens, rows);
+                    }
+                }
+                // No call of a product asks for this.
+                (Input::Tokens { .. }, Output::Panels(_)) => {
+                    unreachable!("what comes as tokens goes as tokens")
+                }
             }
         }
     }
@@ -127,6 +124,28 @@ impl DenseWeight {
                 parallelism,
             );
         }
+    }
+}
+
+/// Bias and activation of `tokens` rows of `y`, `stride` apart.
+///
+/// # Safety
+///
+/// Each of the rows is writable for `rows` numbers.
+unsafe fn finish(
+    tier: Tier,
+    epilogue: Epilogue<'_>,
+    (y, stride): (*mut f32, usize),
+    tokens: usize,
+    rows: usize,
+) {
+    for token in 0..tokens {
+        // SAFETY: the caller's promise.
+        let y = unsafe { std::slice::from_raw_parts_mut(y.add(token * stride), rows) };
+        if let Some(bias) = epilogue.bias {
+            y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+        }
+        epilogue.activation.apply(tier, y);
     }
 }
 

@@ -48,19 +48,8 @@ impl Panels {
         features: usize,
         dispatcher: &Dispatcher,
     ) -> Result<Self, KernelError> {
-        let too_large = KernelError::TooLarge { rows: 0, cols: features, tokens };
-        // So that rounding up to whole panels and words does not overflow.
-        if tokens.max(features) > isize::MAX as usize {
-            return Err(too_large);
-        }
-        let tiling = drive::Tiling::of(dispatcher.tier());
-        let lanes = tiling.lanes(tokens);
-        let rows = drive::panel_rows(features);
-        let bytes = lanes.checked_mul(rows).and_then(|len| len.checked_mul(size_of::<f32>()));
-        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
-            return Err(too_large);
-        }
-        let lines = Lines::zeros(lanes * rows, size_of::<f32>());
+        let len = lanes(tokens, features, dispatcher)? * drive::panel_rows(features);
+        let lines = Lines::zeros(len, size_of::<f32>());
         Ok(Self { tokens, features, dispatcher: *dispatcher, lines })
     }
 
@@ -77,6 +66,26 @@ impl Panels {
         let mut panels = Self::zeros(tokens, features, dispatcher)?;
         drive::pack(x, &mut panels);
         Ok(panels)
+    }
+
+    /// Replaces them by `x` `[tokens, features]`, as many tokens as `x` has: memory is kept from one use to
+    /// the next. Errors unless `x` is whole tokens.
+    pub fn repack(&mut self, x: &[f32]) -> Result<(), KernelError> {
+        let tokens = x.len().checked_div(self.features).unwrap_or(0);
+        expect("x", x.len(), tokens * self.features)?;
+        self.resize(tokens)?;
+        drive::pack(x, self);
+        Ok(())
+    }
+
+    /// Makes room for a number of tokens, which hold anything until a product writes them: for outputs
+    /// that are used again and again.
+    pub fn resize(&mut self, tokens: usize) -> Result<(), KernelError> {
+        let lanes = lanes(tokens, self.features, &self.dispatcher)?;
+        self.lines.grow(lanes * drive::panel_rows(self.features));
+        self.tokens = tokens;
+        self.clear_padding();
+        Ok(())
     }
 
     /// Into `y` `[tokens, features]`, row-major. Errors on any other length.
@@ -132,6 +141,22 @@ impl Panels {
             floats[panel_from + features * panel.width..panel_from + rows * panel.width].fill(0.0);
         }
     }
+}
+
+/// Lanes of all panels. Errors when no address space holds their numbers.
+fn lanes(tokens: usize, features: usize, dispatcher: &Dispatcher) -> Result<usize, KernelError> {
+    let too_large = KernelError::TooLarge { rows: 0, cols: features, tokens };
+    // So that rounding up to whole panels and words does not overflow.
+    if tokens.max(features) > isize::MAX as usize {
+        return Err(too_large);
+    }
+    let lanes = drive::Tiling::of(dispatcher.tier()).lanes(tokens);
+    let rows = drive::panel_rows(features);
+    let bytes = lanes.checked_mul(rows).and_then(|len| len.checked_mul(size_of::<f32>()));
+    if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return Err(too_large);
+    }
+    Ok(lanes)
 }
 
 fn expect(what: &'static str, found: usize, expected: usize) -> Result<(), KernelError> {

@@ -3,7 +3,7 @@
 use crate::{
     Dispatcher, Epilogue, KernelError, KernelKind, Panels, Plan, Problem, Tier, View, ViewMut,
     cpu::{
-        drive::{self, Input, Output, Weight},
+        drive::{self, Call, FEW, Input, Output, Weight},
         n_of_m::NOfM,
         rounding::Rounding,
         runs::Runs,
@@ -234,15 +234,8 @@ impl Product {
         y: ViewMut<'_>,
     ) -> Result<(), KernelError> {
         let (Problem { rows, cols, .. }, tokens) = (self.problem, x.tokens);
-        expect("y, counted in tokens,", y.tokens, tokens)?;
-        for (what, found, stride, features) in
-            [("x", x.data.len(), x.stride, cols), ("y", y.data.len(), y.stride, rows)]
-        {
-            let least = extent(tokens, stride, features).ok_or(self.too_large(tokens))?;
-            if found < least || (tokens > 1 && stride < features) {
-                return Err(KernelError::View { what, found, tokens, stride, features });
-            }
-        }
+        self.check_view("x", x.data.len(), (tokens, tokens), (x.stride, cols))?;
+        self.check_view("y", y.data.len(), (y.tokens, tokens), (y.stride, rows))?;
         self.check(epilogue)?;
         // From one token there is no next: its stride may be anything, and gemm reckons with it.
         let stride = |stride, features| if tokens > 1 { stride } else { features };
@@ -281,6 +274,48 @@ impl Product {
         Ok(())
     }
 
+    /// `y = activation(x · Wᵀ + bias)` out of panels, for who packs once and needs several products, or
+    /// whose next step wants `[tokens, rows]`. Errors as [`Self::run_panels`] does, and on a `y` that
+    /// [`Self::apply`] would refuse.
+    pub fn apply_panels(
+        &self,
+        x: &Panels,
+        epilogue: &Epilogue<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<(), KernelError> {
+        let Problem { rows, cols, .. } = self.problem;
+        expect("x, counted in features,", x.features(), cols)?;
+        self.check_view("y", y.data.len(), (y.tokens, x.tokens()), (y.stride, rows))?;
+        if x.dispatcher().tier() != self.dispatcher.tier() || self.order.is_some() {
+            return Err(KernelError::Panels);
+        }
+        self.check(epilogue)?;
+        let (input, output) = (
+            Input::Panels(x.as_ptr()),
+            Output::Tokens { y: y.data.as_mut_ptr(), stride: y.stride },
+        );
+        // SAFETY: `x` was cut for this tier, with `cols` features; `y` holds as many tokens of `rows`
+        // features by the check above, and is borrowed mutably.
+        unsafe { self.multiply(input, x.tokens(), epilogue, output) };
+        Ok(())
+    }
+
+    /// Errors unless a view of `found` numbers holds the tokens expected, `features` each.
+    fn check_view(
+        &self,
+        what: &'static str,
+        found: usize,
+        (tokens, expected): (usize, usize),
+        (stride, features): (usize, usize),
+    ) -> Result<(), KernelError> {
+        expect("y, counted in tokens,", tokens, expected)?;
+        let least = extent(tokens, stride, features).ok_or(self.too_large(tokens))?;
+        if found < least || (tokens > 1 && stride < features) {
+            return Err(KernelError::View { what, found, tokens, stride, features });
+        }
+        Ok(())
+    }
+
     fn too_large(&self, tokens: usize) -> KernelError {
         let Problem { rows, cols, .. } = self.problem;
         KernelError::TooLarge { rows, cols, tokens }
@@ -297,16 +332,21 @@ impl Product {
         if tokens == 0 || self.problem.rows == 0 {
             return;
         }
-        let (tier, order) = (self.dispatcher.tier(), self.order.as_deref());
+        let call = Call {
+            tier: self.dispatcher.tier(),
+            x,
+            y,
+            tokens,
+            epilogue: *epilogue,
+            order: self.order.as_deref(),
+            rounding: self.rounding,
+        };
         // SAFETY: the dispatcher's tier is this machine's, the order was checked when it was set, and
         // the rest is the caller's promise.
         unsafe {
             match self.choose(tokens) {
-                Layout::Dense(weight) => weight.run(tier, x, tokens, order, *epilogue, y),
-                Layout::Sparse(_, weight) => {
-                    let rounding = self.rounding;
-                    drive::run(tier, weight, x, tokens, order, rounding, *epilogue, y);
-                }
+                Layout::Dense(weight) => weight.run(&call),
+                Layout::Sparse(_, weight) => drive::run(weight, &call),
             }
         }
     }
@@ -332,7 +372,12 @@ impl Product {
         let kinds: Vec<KernelKind> = self.layouts().map(Layout::kind).collect();
         let problem = Problem { tokens, ..self.problem };
         let basis = self.timings.as_ref().map_or(self.dispatcher.basis(), |_| Basis::Measured);
-        plan_among(&self.dispatcher, &problem, &kinds, basis, |kind| self.cost(kind, &problem))
+        let plan =
+            plan_among(&self.dispatcher, &problem, &kinds, basis, |kind| self.cost(kind, &problem));
+        match self.rounding {
+            Some(rounding) if tokens > FEW => plan.rounding(rounding),
+            _ => plan,
+        }
     }
 
     /// Nanoseconds, measured or estimated.

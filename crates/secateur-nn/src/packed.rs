@@ -2,7 +2,10 @@
 
 use crate::NnError;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use secateur_kernels::{Conv2dGeometry, Conv2dProduct, Dispatcher, Plan, Product};
+use secateur_kernels::{
+    Activation, Conv2dGeometry, Conv2dProduct, Dispatcher, Epilogue, KernelKind, Panels, Plan,
+    Product, ViewMut,
+};
 use secateur_storage::{Format, Packed};
 use std::fmt;
 
@@ -23,6 +26,9 @@ pub(crate) trait Survivors: fmt::Debug + Send + Sync {
 fn count_nonzero(weight: &Packed) -> std::result::Result<usize, NnError> {
     Ok(weight.values().to_f32()?.iter().filter(|value| **value != 0.0).count())
 }
+
+/// Tokens that are many to every kernel.
+const MANY: usize = 128;
 
 /// A matrix laid out for this machine, with its bias.
 #[derive(Debug)]
@@ -53,6 +59,31 @@ impl PackedWeight {
     pub fn run(&self, x: &[f32], y: &mut [f32]) -> std::result::Result<(), NnError> {
         let tokens = x.len().checked_div(self.product.cols()).unwrap_or(0);
         Ok(self.product.run(x, tokens, self.bias.as_deref(), y)?)
+    }
+
+    /// The same, from panels to panels, and an activation on the way.
+    pub fn run_panels(
+        &self,
+        x: &Panels,
+        activation: Activation,
+        y: &mut Panels,
+    ) -> std::result::Result<(), NnError> {
+        y.resize(x.tokens())?;
+        let epilogue = Epilogue { bias: self.bias.as_deref(), activation };
+        Ok(self.product.run_panels(x, &epilogue, y)?)
+    }
+
+    /// The same, from panels to `y` `[tokens, out]`.
+    pub fn leave_panels(&self, x: &Panels, y: &mut [f32]) -> std::result::Result<(), NnError> {
+        let epilogue = Epilogue { bias: self.bias.as_deref(), ..Epilogue::default() };
+        let y = ViewMut { data: y, tokens: x.tokens(), stride: self.product.rows() };
+        Ok(self.product.apply_panels(x, &epilogue, y)?)
+    }
+
+    /// Whether many tokens run by a kernel that transposes them into panels anyway. The dense product
+    /// prefers tokens as they are, and all of them at once.
+    pub fn prefers_panels(&self) -> bool {
+        self.product.plan(MANY).kind() != KernelKind::Dense
     }
 }
 

@@ -5,8 +5,9 @@
 use candle_core::{D, DType, Device, Tensor};
 use candle_transformers::models::bert::{BertModel, Config};
 use rand::RngExt;
+use rayon::ThreadPoolBuilder;
 use secateur_criteria::seed;
-use secateur_kernels::{Dispatcher, Tier};
+use secateur_kernels::{Dispatcher, KernelKind, Product, Tier};
 use secateur_mask::{Pattern, Scores, Sparsity};
 use secateur_nn::{Bert, BertConfig, NnError, SentenceEncoder, VarBuilder};
 use secateur_storage::{Checkpoint, Dense, Packed};
@@ -167,6 +168,38 @@ fn a_small_model_computes_what_candle_computes() {
             assert!(largest_difference(&found, &expected) < 1e-5, "{part}");
             let smaller = packed.embedding_bytes() < bert.embedding_bytes();
             assert_eq!(smaller, part == "weight");
+        }
+    }
+}
+
+/// Chunks of tokens, the last one ragged; so few that no panel is cut; one product dense among sparse ones.
+#[test]
+fn packed_layers_work_through_any_number_of_tokens() {
+    let (checkpoint, dispatcher) = (random(""), Dispatcher::probe().unwrap());
+    let [whole, whole_masked] = prune(&checkpoint, "encoder.layer");
+    if dispatcher.tier() == Tier::Avx512 {
+        let weight = &whole.tensors["encoder.layer.0.output.dense.weight"];
+        let plan = Product::new(weight, &dispatcher).unwrap().plan(128);
+        assert_ne!(plan.kind(), KernelKind::Dense, "no panel would be cut: {}", plan.explain());
+    }
+    let [some, some_masked] = prune(&checkpoint, "intermediate.dense");
+    let pools = [1, 2].map(|threads| ThreadPoolBuilder::new().num_threads(threads).build());
+    for (packed, masked) in [(whole, whole_masked), (some, some_masked)] {
+        let (packed, masked) = (ours(&packed, &small()).unwrap(), candle(&masked, &small()));
+        for (sequences, length) in [(1, 1), (2, 2), (1, 5), (7, 19), (15, 20), (0, 4)] {
+            let count = sequences * length;
+            let ids: Vec<u32> = (0..count as u32).map(|i| i * 29 % 50).collect();
+            let ids = Tensor::from_vec(ids, (sequences, length), &Device::Cpu).unwrap();
+            let types = ids.zeros_like().unwrap();
+            for pool in &pools {
+                let pool = pool.as_ref().unwrap();
+                let found = pool.install(|| packed.forward(&ids, &types, None)).unwrap();
+                if count > 0 {
+                    let expected = masked.forward(&ids, &types, None).unwrap();
+                    let apart = largest_difference(&found, &expected);
+                    assert!(apart < 1e-5, "{apart}: {sequences} of {length}");
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! case candle_f32 3072 768 128    -> ready 0        weight and activations lie in memory
 //! go 0 0.005                      -> took 1234.5    nanoseconds a call, timed over 5 ms after one call
+//! encode {"model": …}             -> ready 1        an encoder, in programs that have one
 //! clear                           -> cleared        all cases are forgotten; the last weight stays
 //! anything that cannot be done    -> error why
 //! ```
@@ -21,13 +22,20 @@ use std::{
 };
 
 /// What a case calls again and again.
-type Call = Box<dyn Fn() -> Result<()>>;
+pub type Call = Box<dyn Fn() -> Result<()>>;
+
+/// Makes a case of what is asked for behind `encode`.
+pub type Encode<'a> = &'a mut dyn FnMut(&str) -> Result<Call>;
 
 /// Answers until the questions end.
-pub fn serve(questions: impl BufRead, mut answers: impl Write) -> std::io::Result<()> {
+pub fn serve(
+    questions: impl BufRead,
+    mut answers: impl Write,
+    encode: Encode<'_>,
+) -> std::io::Result<()> {
     let (mut weights, mut calls) = (Weights::default(), Vec::new());
     for question in questions.lines() {
-        let answer = answer(question?.trim(), &mut weights, &mut calls);
+        let answer = answer(question?.trim(), &mut weights, &mut calls, &mut *encode);
         match answer {
             Ok(answer) => writeln!(answers, "{answer}")?,
             Err(error) => writeln!(answers, "error {}", error.to_string().replace('\n', " "))?,
@@ -37,7 +45,16 @@ pub fn serve(questions: impl BufRead, mut answers: impl Write) -> std::io::Resul
     Ok(())
 }
 
-fn answer(question: &str, weights: &mut Weights, calls: &mut Vec<Call>) -> Result<String> {
+fn answer(
+    question: &str,
+    weights: &mut Weights,
+    calls: &mut Vec<Call>,
+    encode: Encode<'_>,
+) -> Result<String> {
+    if let Some(asked) = question.strip_prefix("encode ") {
+        calls.push(encode(asked)?);
+        return Ok(format!("ready {}", calls.len() - 1));
+    }
     let number = |text: &str| text.parse::<usize>().map_err(candle_core::Error::wrap);
     match &question.split_whitespace().collect::<Vec<_>>()[..] {
         ["case", name, rows, cols, tokens] => {
@@ -134,15 +151,19 @@ mod tests {
     #[test]
     fn questions_are_answered_one_by_one() {
         let asked = "case candle_f32 8 32 4\ncase candle_q8_0 8 32 1\ngo 0 0.0\ngo 1 0\ngo 2 0\nclear\n\
-                     go 0 0\ncase onnx 8 32 4\ncase candle_f32 8 x 4\nhello\n";
+                     go 0 0\ncase onnx 8 32 4\ncase candle_f32 8 x 4\nhello\nencode {} x\ngo 0 0\nencode\n";
         let mut answers = Vec::new();
-        serve(asked.as_bytes(), &mut answers).expect("memory takes every answer");
+        let mut encode = |asked: &str| {
+            assert_eq!(asked, "{} x");
+            Ok(Box::new(|| Ok(())) as Call)
+        };
+        serve(asked.as_bytes(), &mut answers, &mut encode).expect("memory takes every answer");
         let answers = String::from_utf8(answers).expect("text");
         let first = |line: &str| line.split(' ').next().map(str::to_owned);
         let words: Vec<_> = answers.lines().filter_map(first).collect();
         let expected = [
             "ready", "ready", "took", "took", "error", "cleared", "error", "error", "error",
-            "error",
+            "error", "ready", "took", "error",
         ];
         assert_eq!(words, expected, "{answers}");
     }

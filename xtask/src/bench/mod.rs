@@ -59,6 +59,15 @@ Runtime:
      \"speedup\", each also ..._at_min, \"speedup_candle\": over candle_*, \"share_of_peak\"}]}
 What was not measured is null.
 
+--model minilm times all-MiniLM-L6-v2 end to end instead, on real text in sequences of --tokens
+(16,128), one and eight at a time: our encoder dense, at 2:4 in every matrix of the encoder, and
+candle-transformers' as its users have it. First all are held against each other: ours against
+candle's, packed against dense with the same zeros. Its rows:
+  {\"shape\": \"minilm\", \"tokens\": of a sequence, \"batch\", \"threads\", \"dtype\", \"pattern\", \"kernel\",
+   \"dense_best_name\", \"speedup\": 2:4 over dense, \"speedup_candle\", each also ..._at_min,
+   \"weights_share\": bytes of the encoder's matrices in memory, 2:4 over dense,
+   \"model_share\": with the embeddings, \"ms\", \"dense_ms\", \"candle_ms\": {\"median\", \"min\"}}
+
 Examples:
   cargo xtask bench
   cargo xtask bench --shapes 4096x4096 --tokens 1,8,128 --dtypes f32,bf16,i8 --patterns 2:4,8:16
@@ -119,7 +128,7 @@ pub struct Answer {
 
 pub fn run(args: Args) -> Result<()> {
     if let Some(model) = args.model {
-        return model::run(model);
+        return args.time(model);
     }
     ensure!((1..=10_000).contains(&args.rounds), "--rounds is between 1 and 10000");
     let here = Dispatcher::probe()?;
@@ -150,10 +159,35 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Answers as a child of another run, with AVX-512 switched on.
 pub fn serve() -> Result<()> {
-    Ok(serve::serve(std::io::stdin().lock(), std::io::stdout().lock())?)
+    // Whole networks are asked of the other program: this one would need candle-transformers for it.
+    let mut encode = |_: &str| candle_core::bail!("this program has no encoder");
+    Ok(serve::serve(std::io::stdin().lock(), std::io::stdout().lock(), &mut encode)?)
 }
 
 impl Args {
+    /// A whole network, in the sequences of `--tokens` and by `--threads`.
+    fn time(&self, model: model::Model) -> Result<()> {
+        ensure!((1..=10_000).contains(&self.rounds), "--rounds is between 1 and 10000");
+        ensure!(
+            self.shapes.is_empty()
+                && self.dtypes.is_empty()
+                && self.patterns.is_empty()
+                && self.tiers.is_empty()
+                && self.peers.is_empty()
+                && self.plot.is_none(),
+            "--model is timed in f32, dense and at 2:4, on the best tier here; it goes with --tokens, \
+             --threads, --rounds, --no-peers and --json only"
+        );
+        let answer = model::run(model, self.rounds, &self.tokens, &self.threads, !self.no_peers)?;
+        let text = answer.render();
+        if self.json {
+            progress::tell(&text);
+            progress::answer(&serde_json::to_string(&answer)?)
+        } else {
+            progress::answer(&text)
+        }
+    }
+
     fn requests(&self, here: &Dispatcher) -> Result<Vec<Request>> {
         let tiers: Vec<Tier> = self.tiers.iter().map(|name| name.tier()).collect();
         for tier in &tiers {

@@ -6,7 +6,7 @@
 
 use super::{
     cases::{Number, Setting},
-    contenders::{Contender, Who},
+    contenders::{Contender, Timer, Who},
     rows::{self, Limit},
 };
 use crate::{progress, workspace};
@@ -130,15 +130,27 @@ pub fn contenders<'a>(peer: &'a RefCell<Peer>, setting: &Setting) -> Result<Vec<
             true => (product.to_owned(), Limit::Avx2Shipped),
             false => (product.replace("candle", "candle_x86v4"), Limit::None),
         };
-        let time = move |seconds: f64| {
-            let nanoseconds = peer.borrow_mut().ask(&format!("go {case} {seconds}"))?;
-            let took: f64 = nanoseconds.parse().context("a child answered no time")?;
-            ensure!(took.is_finite() && took > 0.0, "a child took {took} ns");
-            Ok(took / 1e9)
-        };
-        Ok(Contender { who: Who::dense(&name, number, limit), time: Box::new(time) })
+        Ok(Contender { who: Who::dense(&name, number, limit), time: timer(peer, case) })
     };
     numbers.into_iter().map(contender).collect()
+}
+
+/// The encoder of a child, old cases forgotten: what is asked is in its `encode.rs`. Its hidden states
+/// lie where they were asked for when this returns.
+pub fn encoder<'a>(peer: &'a RefCell<Peer>, asked: &serde_json::Value) -> Result<Timer<'a>> {
+    peer.borrow_mut().ask("clear")?;
+    let case = peer.borrow_mut().ask(&format!("encode {asked}"))?;
+    Ok(timer(peer, case))
+}
+
+/// Times a case of a child.
+fn timer(peer: &RefCell<Peer>, case: String) -> Timer<'_> {
+    Box::new(move |seconds: f64| {
+        let nanoseconds = peer.borrow_mut().ask(&format!("go {case} {seconds}"))?;
+        let took: f64 = nanoseconds.parse().context("a child answered no time")?;
+        ensure!(took.is_finite() && took > 0.0, "a child took {took} ns");
+        Ok(took / 1e9)
+    })
 }
 
 #[cfg(all(test, unix))]

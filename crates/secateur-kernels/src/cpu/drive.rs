@@ -131,17 +131,24 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// One product, or a part of it: the tokens and the blocks of rows that a task covers.
-pub(crate) struct Task<'a> {
+/// What a product is asked for, whatever kernel runs it.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
     pub tier: Tier,
-    pub weight: &'a Weight,
     pub x: Input,
     pub y: Output,
+    pub tokens: usize,
     pub epilogue: Epilogue<'a>,
     /// Where each column of the input goes, if not to its own place.
     pub order: Option<&'a [u32]>,
     /// What activations are rounded to, if this machine multiplies those faster.
     pub rounding: Option<Rounding>,
+}
+
+/// A part of a product: a panel of tokens and some blocks of rows.
+pub(super) struct Task<'a> {
+    pub weight: &'a Weight,
+    pub call: &'a Call<'a>,
     pub cut: Cut,
     pub blocks: Range<usize>,
 }
@@ -155,16 +162,8 @@ pub(crate) struct Task<'a> {
 /// `tier`, and input panels end in zeros. The machine has the
 /// instructions of `rounding`, and then the weight is 2:4 of that kind. `bias` holds a number for each row, `order` one below `cols`
 /// for each column, all different. `tier` is one that this machine has.
-pub(crate) unsafe fn run(
-    tier: Tier,
-    weight: &Weight,
-    x: Input,
-    tokens: usize,
-    order: Option<&[u32]>,
-    rounding: Option<Rounding>,
-    epilogue: Epilogue<'_>,
-    y: Output,
-) {
+pub(crate) unsafe fn run(weight: &Weight, call: &Call<'_>) {
+    let Call { tier, x, y, tokens, .. } = *call;
     let blocks = weight.shape().0.div_ceil(BLOCK_ROWS);
     let mut tiling = Tiling::of(tier);
     if let (Weight::Runs(_), Input::Tokens { .. }, Output::Tokens { .. }) = (weight, x, y) {
@@ -173,7 +172,7 @@ pub(crate) unsafe fn run(
     }
     let threads = rayon::current_num_threads();
     let cuts = tiling.panels(tokens);
-    let task = |cut, blocks| Task { tier, weight, x, y, epilogue, order, rounding, cut, blocks };
+    let task = |cut, blocks| Task { weight, call, cut, blocks };
     if threads == 1 || weight.work().saturating_mul(tokens) < PARALLEL_WORK {
         // SAFETY: the caller's promise, of which this is a part.
         return cuts.for_each(|cut| unsafe { on_tier(tier, &task(cut, 0..blocks)) });
@@ -219,7 +218,7 @@ impl Job for Task<'_> {
         // SAFETY: handed on to the caller; the task is part of what `run` was promised.
         unsafe {
             if let (Input::Tokens { x, stride }, Output::Tokens { y, stride: out }) =
-                (self.x, self.y)
+                (self.call.x, self.call.y)
                 && self.cut.tokens <= FEW
             {
                 let x = x.add(self.cut.first * stride);
@@ -254,12 +253,12 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
     // SAFETY: the panel was grown to its rows, the sums to a whole block; panels hold `first` tokens
     // times their rows before this one; the rows of `y` of these blocks are this task's own.
     unsafe {
-        let panel = match task.x {
+        let panel = match task.call.x {
             Input::Panels(x) => x.add(cut.first * panel_rows(cols)),
             Input::Tokens { x, stride } => {
                 panel_lines.grow(panel_rows(cols) * width);
                 let panel = panel_lines.as_mut_ptr::<f32>();
-                let order = task.order.map_or(null(), <[u32]>::as_ptr);
+                let order = task.call.order.map_or(null(), <[u32]>::as_ptr);
                 let x = x.add(cut.first * stride);
                 panel::pack::<S>(x, stride, cols, cut.tokens, order, panel, width);
                 panel.add(cols * width).write_bytes(0, (panel_rows(cols) - cols) * width);
@@ -267,7 +266,7 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
             }
         };
         #[cfg(target_arch = "x86_64")]
-        if let (Some(rounding), Weight::NOfM(weight)) = (task.rounding, task.weight) {
+        if let (Some(rounding), Weight::NOfM(weight)) = (task.call.rounding, task.weight) {
             super::pairs::run(task, rounding, weight, panel, width);
             return SCRATCH.set((panel_lines, sum_lines));
         }
@@ -275,7 +274,7 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
         for block in task.blocks.clone() {
             let first = block * BLOCK_ROWS;
             let in_block = BLOCK_ROWS.min(rows - first);
-            let sums = match task.y {
+            let sums = match task.call.y {
                 Output::Tokens { .. } => sum_lines.as_mut_ptr::<f32>(),
                 Output::Panels(y) => y.add(cut.first * panel_rows(rows) + first * width),
             };
@@ -286,17 +285,17 @@ unsafe fn many<S: Simd, const V: usize>(task: &Task<'_>) {
                 Weight::NOfM(weight) => n_of_m::block::<S, V>(weight, block, panel, sums),
                 Weight::Runs(weight) => runs::block::<S, V>(weight, block, panel, sums),
             }
-            let bias = task.epilogue.bias.map_or(null(), |bias| bias[first..].as_ptr());
-            let activation = task.epilogue.activation;
-            match task.y {
+            let bias = task.call.epilogue.bias.map_or(null(), |bias| bias[first..].as_ptr());
+            let activation = task.call.epilogue.activation;
+            match task.call.y {
                 Output::Panels(_) => {
-                    finish::<S>(task.tier, sums, in_block, width, bias, activation)
+                    finish::<S>(task.call.tier, sums, in_block, width, bias, activation)
                 }
                 Output::Tokens { y, stride } => {
                     let y = y.add(cut.first * stride + first);
                     let mut bias = bias;
                     if activation != Activation::None {
-                        finish::<S>(task.tier, sums, in_block, width, bias, activation);
+                        finish::<S>(task.call.tier, sums, in_block, width, bias, activation);
                         bias = null();
                     }
                     panel::unpack::<S>(sums, in_block, width, bias, y, stride, cut.tokens);
@@ -361,7 +360,7 @@ unsafe fn few<S: Simd, const T: usize>(
         let to = lines.as_mut_ptr::<f32>();
         for token in 0..T {
             let (x, to) = (x.add(token * stride), to.add(token * padded));
-            match task.order {
+            match task.call.order {
                 None => to.copy_from_nonoverlapping(x, cols),
                 Some(order) => {
                     for (col, place) in order.iter().enumerate() {
@@ -381,10 +380,10 @@ unsafe fn few<S: Simd, const T: usize>(
             }
             for token in 0..T {
                 let y = std::slice::from_raw_parts_mut(y.add(token * out), in_block);
-                if let Some(bias) = task.epilogue.bias {
+                if let Some(bias) = task.call.epilogue.bias {
                     y.iter_mut().zip(&bias[first..]).for_each(|(y, bias)| *y += bias);
                 }
-                task.epilogue.activation.apply(task.tier, y);
+                task.call.epilogue.activation.apply(task.call.tier, y);
             }
         }
     }

@@ -82,15 +82,20 @@ pub(super) unsafe fn unpack<S: Simd>(
                     tile[r] = S::load(sums.add((r0 + r) * width + t0));
                 }
                 S::transpose(&mut tile[..S::LANES]);
-                let add = if bias.is_null() { S::zero() } else { S::load(bias.add(r0)) };
+                if !bias.is_null() {
+                    let add = S::load(bias.add(r0));
+                    for t in 0..left {
+                        tile[t] = S::add(tile[t], add);
+                    }
+                }
                 for t in 0..left {
-                    S::store(y.add((t0 + t) * stride + r0), S::add(tile[t], add));
+                    S::store(y.add((t0 + t) * stride + r0), tile[t]);
                 }
             }
             for t in t0..t0 + left {
                 for r in whole_rows..rows {
-                    let add = if bias.is_null() { 0.0 } else { *bias.add(r) };
-                    *y.add(t * stride + r) = *sums.add(r * width + t) + add;
+                    let sum = *sums.add(r * width + t);
+                    *y.add(t * stride + r) = if bias.is_null() { sum } else { sum + *bias.add(r) };
                 }
             }
         }

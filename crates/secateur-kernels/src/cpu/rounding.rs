@@ -10,6 +10,14 @@ pub(crate) enum Rounding {
 }
 
 impl Rounding {
+    /// What a tier's name is followed by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "-bf16",
+            Self::I8 => "-i8",
+        }
+    }
+
     /// Whether this machine has the instructions.
     #[cfg(target_arch = "x86_64")]
     pub fn detected(self) -> bool {

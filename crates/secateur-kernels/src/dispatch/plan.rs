@@ -2,7 +2,7 @@
 
 use crate::{
     Dispatcher, KernelKind, Problem,
-    cpu::{n_of_m::NOfM, runs::Runs},
+    cpu::{n_of_m::NOfM, rounding::Rounding, runs::Runs},
 };
 use secateur_storage::Format;
 use std::fmt;
@@ -35,7 +35,14 @@ impl Plan {
         self.kind
     }
 
-    /// The kernel's name, tier included, such as `2:4 avx512`.
+    /// The same plan, its kernel said to round activations.
+    pub(crate) fn rounding(mut self, rounding: Rounding) -> Self {
+        self.kernel += rounding.name();
+        self
+    }
+
+    /// The kernel's name, tier included, such as `2:4 avx512`, or `2:4 avx512-bf16` where activations are
+    /// rounded.
     pub fn kernel(&self) -> &str {
         &self.kernel
     }

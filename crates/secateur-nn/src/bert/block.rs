@@ -1,12 +1,19 @@
 //! What does one encoder layer do? Attention, then a feed-forward block, each added to its input and
 //! normed (post-norm, as BERT was published).
 //!
-//! Activations are plain `[tokens, features]` slices from the first product to the last, so that what
-//! is no product costs a pass or two over numbers that are in cache.
+//! Where all products are sparse, a layer works through its tokens in chunks of a panel: packed once for
+//! queries, keys and values, kept feature-major across the feed-forward block, normed while they are in
+//! cache. Dense products want all tokens at once, as they come; so do sparse ones when there are few.
 
 use super::config::{BertConfig, HiddenAct};
 use crate::{NnError, VarBuilder, packed::PackedWeight};
-use secateur_kernels::{Dispatcher, attention, elementwise};
+use secateur_kernels::{Activation, Dispatcher, Panels, attention, elementwise};
+
+/// Up to this many tokens, kernels for few are faster than panels.
+const FEW: usize = 4;
+/// Tokens of a chunk, for each thread: the widest panel. What is between the products of a feed-forward
+/// block then stays in the second cache.
+const CHUNK: usize = 128;
 
 /// One layer of the encoder.
 #[derive(Debug)]
@@ -19,6 +26,8 @@ pub(super) struct Block {
     feed_forward: FeedForward,
     norm: Norm,
     heads: (usize, usize),
+    /// Whether every product prefers panels.
+    panels: bool,
 }
 
 /// A product up, an activation, a product down.
@@ -45,14 +54,32 @@ pub(super) struct Buffers {
     k: Vec<f32>,
     v: Vec<f32>,
     mixed: Vec<f32>,
-    up: Vec<f32>,
+    between: Between,
+}
+
+/// Activations inside a feed-forward block, as they came or in panels; and a chunk of tokens in panels.
+#[derive(Debug)]
+struct Between {
+    plain: Vec<f32>,
+    wide: Panels,
+    narrow: Panels,
 }
 
 impl Buffers {
     /// For a number of tokens.
-    pub fn new(config: &BertConfig, tokens: usize) -> Self {
+    pub fn new(
+        config: &BertConfig,
+        tokens: usize,
+        dispatcher: &Dispatcher,
+    ) -> Result<Self, NnError> {
         let [q, k, v, mixed] = [(); 4].map(|()| vec![0.0; tokens * config.hidden_size]);
-        Self { q, k, v, mixed, up: vec![0.0; tokens * config.intermediate_size] }
+        // Grown by whoever needs them.
+        let between = Between {
+            plain: Vec::new(),
+            wide: Panels::zeros(0, config.intermediate_size, dispatcher)?,
+            narrow: Panels::zeros(0, config.hidden_size, dispatcher)?,
+        };
+        Ok(Self { q, k, v, mixed, between })
     }
 }
 
@@ -61,7 +88,7 @@ impl Block {
         let (hidden, between) = (config.hidden_size, config.intermediate_size);
         let attention = vb.pp("attention");
         let linear = |name: &str| attention.pp(name).product(hidden, hidden);
-        Ok(Self {
+        let mut block = Self {
             query: linear("self.query")?,
             key: linear("self.key")?,
             value: linear("self.value")?,
@@ -74,7 +101,10 @@ impl Block {
             },
             norm: Norm::load(&vb.pp("output.LayerNorm"), config)?,
             heads: (config.num_attention_heads, hidden / config.num_attention_heads),
-        })
+            panels: false,
+        };
+        block.panels = block.products().iter().all(|product| product.prefers_panels());
+        Ok(block)
     }
 
     /// Replaces `x` `[tokens, hidden]`, sequences of `lengths` one after the other, by the layer's
@@ -86,16 +116,39 @@ impl Block {
         lengths: &[usize],
         buffers: &mut Buffers,
     ) -> Result<(), NnError> {
-        let Buffers { q, k, v, mixed, up } = buffers;
-        self.query.run(x, q)?;
-        self.key.run(x, k)?;
-        self.value.run(x, v)?;
+        let Buffers { q, k, v, mixed, between } = buffers;
+        let hidden = self.query.product.cols();
+        let in_panels = self.panels && x.len() > FEW * hidden;
+        let chunk =
+            if in_panels { CHUNK * rayon::current_num_threads() * hidden } else { x.len().max(1) };
+
+        let queries = q.chunks_mut(chunk).zip(k.chunks_mut(chunk)).zip(v.chunks_mut(chunk));
+        for (x, ((q, k), v)) in x.chunks(chunk).zip(queries) {
+            let products = [(&self.query, q), (&self.key, k), (&self.value, v)];
+            if in_panels {
+                between.narrow.repack(x)?;
+            }
+            for (product, y) in products {
+                if in_panels {
+                    product.leave_panels(&between.narrow, y)?;
+                } else {
+                    product.run(x, y)?;
+                }
+            }
+        }
         attention(dispatcher, self.heads, lengths, [&*q, &*k, &*v], mixed)?;
-        let attended = q;
-        self.output.run(mixed, attended)?;
-        self.attention_norm.run(dispatcher, attended, Some(x))?;
-        self.feed_forward.run(dispatcher, attended, up, x)?;
-        self.norm.run(dispatcher, x, Some(attended))
+        let chunks = x.chunks_mut(chunk).zip(mixed.chunks(chunk)).zip(q.chunks_mut(chunk));
+        for ((x, mixed), attended) in chunks {
+            self.output.run(mixed, attended)?;
+            self.attention_norm.run(dispatcher, attended, Some(x))?;
+            if in_panels {
+                self.feed_forward.run_panels(attended, between, x)?;
+            } else {
+                self.feed_forward.run(dispatcher, attended, &mut between.plain, x)?;
+            }
+            self.norm.run(dispatcher, x, Some(attended))?;
+        }
+        Ok(())
     }
 
     /// The products, for counting what they weigh.
@@ -111,15 +164,28 @@ impl FeedForward {
         &self,
         dispatcher: &Dispatcher,
         x: &[f32],
-        between: &mut [f32],
+        between: &mut Vec<f32>,
         y: &mut [f32],
     ) -> Result<(), NnError> {
+        between.resize(x.len() / self.up.product.cols() * self.up.product.rows(), 0.0);
         self.up.run(x, between)?;
         match self.act {
             HiddenAct::Gelu => elementwise::gelu(dispatcher, between),
             HiddenAct::Relu => between.iter_mut().for_each(|x| *x = x.max(0.0)),
         }
         self.down.run(between, y)
+    }
+
+    /// The same, feature-major between its two transposes.
+    fn run_panels(&self, x: &[f32], between: &mut Between, y: &mut [f32]) -> Result<(), NnError> {
+        let Between { narrow, wide, .. } = between;
+        let activation = match self.act {
+            HiddenAct::Gelu => Activation::Gelu,
+            HiddenAct::Relu => Activation::Relu,
+        };
+        narrow.repack(x)?;
+        self.up.run_panels(narrow, activation, wide)?;
+        self.down.leave_panels(wide, y)
     }
 }
 

@@ -178,7 +178,7 @@ impl Bert {
             }
         }
         self.norm.run(&self.dispatcher, &mut x, None)?;
-        let mut buffers = Buffers::new(&self.config, tokens.rows.len());
+        let mut buffers = Buffers::new(&self.config, tokens.rows.len(), &self.dispatcher)?;
         for block in &self.blocks {
             block.forward(&self.dispatcher, &mut x, &tokens.lengths, &mut buffers)?;
         }

@@ -77,11 +77,11 @@ unsafe fn vectors<const V: usize, const BF16: bool>(
             if !BF16 {
                 scale::<V>(sums, weight, first, in_block, &scales);
             }
-            let mut bias = task.epilogue.bias.map_or(null(), |bias| bias[first..].as_ptr());
-            let activation = task.epilogue.activation;
-            match task.y {
+            let mut bias = task.call.epilogue.bias.map_or(null(), |bias| bias[first..].as_ptr());
+            let activation = task.call.epilogue.activation;
+            match task.call.y {
                 Output::Panels(y) => {
-                    finish::<Avx512>(task.tier, sums, in_block, of, bias, activation);
+                    finish::<Avx512>(task.call.tier, sums, in_block, of, bias, activation);
                     let y = y.add(task.cut.first * panel_rows(rows) + first * width + from);
                     for row in 0..in_block {
                         y.add(row * width).copy_from_nonoverlapping(sums.add(row * of), of);
@@ -89,7 +89,7 @@ unsafe fn vectors<const V: usize, const BF16: bool>(
                 }
                 Output::Tokens { y, stride } => {
                     if activation != Activation::None {
-                        finish::<Avx512>(task.tier, sums, in_block, of, bias, activation);
+                        finish::<Avx512>(task.call.tier, sums, in_block, of, bias, activation);
                         bias = null();
                     }
                     let y = y.wrapping_add((task.cut.first + from) * stride + first);
