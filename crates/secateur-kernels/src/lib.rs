@@ -2,7 +2,7 @@
 //!
 //! `y = x · Wᵀ (+ bias)` with `W` `[rows, cols]` packed, `x` `[tokens, cols]` and `y`
 //! `[tokens, rows]`, all f32 and row-major. Reading order: [`Problem`] (what is asked),
-//! [`Dispatcher`] (who answers, and why), [`mod@reference`] (the loop, plainly), `cpu/two_four.rs` (the
+//! [`Dispatcher`] (who answers, and why), [`mod@reference`] (the loop, plainly), `cpu/n_of_m/tile.rs` (the
 //! same loop, fast), `cpu/avx512.rs` (its vocabulary on AVX-512).
 //!
 //! Key decisions of this crate: it knows slices, no tensor library. All `unsafe` of the workspace

@@ -63,6 +63,19 @@ fn product(packed: &Packed, dispatcher: &Dispatcher) -> Result<Product, KernelEr
     }
 }
 
+/// The same product with its activations rounded to the weight's dtype, as dense layers of that dtype do it,
+/// where a kernel here does; the row's kernel says so.
+fn rounding(
+    product: Product,
+    packed: &Packed,
+    dispatcher: &Dispatcher,
+) -> Result<Product, KernelError> {
+    match product.with_activations(packed.dtype()) {
+        Err(KernelError::Activations { .. }) => self::product(packed, dispatcher),
+        made => made,
+    }
+}
+
 /// A weight of one shape, and what was packed of it: drawn once, used by all settings of the shape.
 pub struct Ours {
     shape: Shape,
@@ -144,7 +157,7 @@ impl Ours {
         let known = self.packed.iter().find(|(key, _)| *key == (sparse.number, sparse.target));
         let (_, packed) = known.context("a weight was not packed")?;
         let dispatcher = Dispatcher::with_tier(sparse.tier)?;
-        let product = product(packed, &dispatcher)?;
+        let product = rounding(product(packed, &dispatcher)?, packed, &dispatcher)?;
         let plan = dispatcher.plan(&Problem::of(packed, setting.tokens));
         let (stored, activations) =
             (packed.values().len(), x.len() + setting.tokens * self.shape.rows);

@@ -1,7 +1,7 @@
 //! The kernels' vocabulary in AVX2 and FMA: eight lanes, sixteen registers.
 
-use super::simd::{Job, Simd};
-use std::arch::x86_64::*;
+use super::simd::{Code, Job, Simd};
+use std::arch::{asm, x86_64::*};
 
 /// AVX2 with FMA.
 #[derive(Clone, Copy)]
@@ -100,6 +100,29 @@ impl Simd for Avx2 {
     unsafe fn prefetch<T>(from: *const T) {
         // SAFETY: a prefetch may name any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    /// As in `avx512.rs`: with the load as its operand, by name.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn mul_add_at<C: Code, const V: usize, const Q: usize, const N: usize>(
+        w: __m256,
+        x: *const f32,
+        row: usize,
+        mut c: __m256,
+    ) -> __m256 {
+        // SAFETY: reads one vector, which the caller's panel holds; writes one register.
+        unsafe {
+            asm!(
+                "vfmadd231ps {c}, {w}, ymmword ptr [{x} + {row} + {at}]",
+                c = inout(ymm_reg) c,
+                w = in(ymm_reg) w,
+                x = in(reg) x,
+                row = in(reg) row,
+                at = const (C::STEP * Q * V + N) * 32,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        c
     }
     #[inline(always)]
     unsafe fn pick4(x: *const f32, bits: u32) -> __m256 {

@@ -1,12 +1,13 @@
 //! What do kernels cost where nobody has measured? What they cost on one machine of each tier.
 //!
-//! Nanoseconds per unit of each term (`cost.rs`), from `cargo xtask calibrate` for each tier on one core of a
-//! shared AMD Zen 5 server (EPYC, AVX-512), November 2026, rounded; widening on AVX-512 and memory (30 GB/s) by
-//! longer runs there. The dense product always takes the machine's best instructions: what it costs where there is
-//! no AVX-512 is reckoned, twice and eight times (no FMA) the multiply-adds. On that machine, 384x384 to 4096x4096 with 1 to 512 tokens, AVX-512: 40 or more of 44
-//! times for each of 2:4, 8:16, 1:4, CSR at 60, 90 and 99 % and blocks 4x4 lie within 25 % of these estimates,
-//! half of them within 10 %. What matters is the ratio of the kernels of one tier, which carries over to other
-//! machines far better than the figures.
+//! Nanoseconds per unit of each term (`cost.rs`), as `Dispatcher::calibrate` measured them for each tier on one
+//! core of a shared AMD EPYC server (family 26, AVX-512), November 2026, rounded; widening on AVX-512 and memory
+//! (30 GB/s) by longer runs there. The dense product always takes the machine's best instructions: what it costs where there is
+//! no AVX-512 is reckoned, twice and eight times (no FMA) the multiply-adds. There, 384x384 to 4096x4096 with
+//! 1 to 512 tokens, 40 or more of 44 times for each of 2:4, 8:16, 1:4, CSR at 60, 90 and 99 % and blocks 4x4
+//! lay within 25 % of the estimates on AVX-512, and 34 of dense; the other tiers were measured on a busy machine.
+//! What matters is the ratio of the kernels of one tier, which carries over to other machines far better than the
+//! figures.
 
 use super::{
     Tier,

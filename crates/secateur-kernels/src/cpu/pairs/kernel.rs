@@ -19,7 +19,7 @@ const AHEAD: usize = 2048;
 ///
 /// The machine has AVX-512 F, BW, DQ and VL, BMI2, and the instruction. `pairs` is a pair panel for the
 /// weight's columns, `sums` writable for the block's padded rows. The weight is 2:4, of bf16 or i8.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,fma,avx512bf16,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,fma")]
 pub(super) unsafe fn block<const V: usize, const BF16: bool>(
     weight: &NOfM,
     block: usize,
@@ -50,7 +50,7 @@ pub(super) unsafe fn block<const V: usize, const BF16: bool>(
 /// # Safety
 ///
 /// As for [`block`]; `count` pairs of rows, a multiple of `P`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,fma,avx512bf16,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,fma")]
 unsafe fn rows<const V: usize, const P: usize, const BF16: bool>(
     count: usize,
     values: *const u8,
@@ -173,7 +173,7 @@ fn slot<const V: usize, const PLACE: usize>(bits: u64) -> usize {
 ///
 /// The slot lies in the panel `x`, whose group 0 is the unit's first.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16,avx512vnni")]
+#[target_feature(enable = "avx512f")]
 unsafe fn dot<const BF16: bool, const V: usize, const Q: usize, const N: usize>(
     w: __m512,
     x: *const i32,

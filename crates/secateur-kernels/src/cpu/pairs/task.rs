@@ -51,7 +51,7 @@ pub(in crate::cpu) unsafe fn run(
 /// # Safety
 ///
 /// As for [`run`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,fma,avx512bf16,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,fma")]
 unsafe fn vectors<const V: usize, const BF16: bool>(
     task: &Task<'_>,
     weight: &NOfM,
