@@ -99,7 +99,7 @@ def onnx_product(weight, tokens):
 def contenders(weight, tokens):
     """Name and product of everybody who multiplies here."""
     x = torch.randn(tokens, weight.shape[1])
-    reordered = torch.ops.mkldnn._reorder_linear_weight(weight)
+    reordered = torch.ops.mkldnn._reorder_linear_weight(weight, tokens)
     packed = lambda: torch.ops.mkldnn._linear_pointwise(x, reordered, None, "none", [], "")
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     if limit == "AVX2":

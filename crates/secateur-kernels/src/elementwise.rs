@@ -173,7 +173,9 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     // Of least error on ± ln 2 / 2 (Cephes, Moshier 1989).
     let tail = [0.5, 1.666_666_5e-1, 4.166_579_6e-2, 8.333_452e-3, 1.398_2e-3, 1.987_569_2e-4];
     let p = mul_add::<FMA>(polynomial::<FMA, 6>(r, tail), r * r, r) + 1.0;
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+    let scaled = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));
+    // Adding to a NaN's bits could make a number of it.
+    if x.is_nan() { x } else { scaled }
 }
 
 /// `x Φ(x)` as `max(x, 0)` less a tail that is the same on both sides, `|x| / 2 · erfc(|x| / √2)`, so that

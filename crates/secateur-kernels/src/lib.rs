@@ -26,6 +26,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(target_endian = "big")]
+compile_error!("kernels read indices as little-endian numbers");
+
 mod attention;
 mod conv;
 mod cpu;

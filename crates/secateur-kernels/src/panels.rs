@@ -153,7 +153,8 @@ fn lanes(tokens: usize, features: usize, dispatcher: &Dispatcher) -> Result<usiz
     let lanes = drive::Tiling::of(dispatcher.tier()).lanes(tokens);
     let rows = drive::panel_rows(features);
     let bytes = lanes.checked_mul(rows).and_then(|len| len.checked_mul(size_of::<f32>()));
-    if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+    // No more than a machine might hold: 2^42 bytes.
+    if bytes.is_none_or(|bytes| bytes > 1 << 42) {
         return Err(too_large);
     }
     Ok(lanes)

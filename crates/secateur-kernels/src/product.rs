@@ -173,10 +173,11 @@ impl Product {
     /// The same product, its activations rounded to `dtype` when five tokens or more come at once, where
     /// this machine multiplies pairs of such numbers in one instruction: BF16 for a 2:4 weight of BF16
     /// (`vdpbf16ps`; sums are f32), I8 for one of I8 (`vpdpwssd`; a scale for each token, sums are
-    /// exact). F32 takes it back. What dense BF16 layers do anyway; about 3 significant digits.
+    /// exact below 100 000 columns, and a token with a NaN or an infinity becomes NaN altogether). F32 takes it
+    /// back. What dense BF16 layers do anyway; about 3 significant digits. Only the layout for N:M is kept.
     ///
     /// Errors for other weights, and where the processor lacks the instruction.
-    pub fn with_activations(mut self, dtype: Dtype) -> Result<Self, KernelError> {
+    pub fn with_activation_dtype(mut self, dtype: Dtype) -> Result<Self, KernelError> {
         self.rounding = match dtype {
             Dtype::F32 => None,
             Dtype::BF16 => Some(Rounding::Bf16),
@@ -277,7 +278,7 @@ impl Product {
     /// `y = activation(x · Wᵀ + bias)` out of panels, for who packs once and needs several products, or
     /// whose next step wants `[tokens, rows]`. Errors as [`Self::run_panels`] does, and on a `y` that
     /// [`Self::apply`] would refuse.
-    pub fn apply_panels(
+    pub fn run_panels_to_tokens(
         &self,
         x: &Panels,
         epilogue: &Epilogue<'_>,
@@ -290,10 +291,10 @@ impl Product {
             return Err(KernelError::Panels);
         }
         self.check(epilogue)?;
-        let (input, output) = (
-            Input::Panels(x.as_ptr()),
-            Output::Tokens { y: y.data.as_mut_ptr(), stride: y.stride },
-        );
+        // As in `apply`.
+        let stride = if x.tokens() > 1 { y.stride } else { rows };
+        let (input, output) =
+            (Input::Panels(x.as_ptr()), Output::Tokens { y: y.data.as_mut_ptr(), stride });
         // SAFETY: `x` was cut for this tier, with `cols` features; `y` holds as many tokens of `rows`
         // features by the check above, and is borrowed mutably.
         unsafe { self.multiply(input, x.tokens(), epilogue, output) };
@@ -339,7 +340,7 @@ impl Product {
             tokens,
             epilogue: *epilogue,
             order: self.order.as_deref(),
-            rounding: self.rounding,
+            rounding: self.rounding.filter(|_| tokens > FEW),
         };
         // SAFETY: the dispatcher's tier is this machine's, the order was checked when it was set, and
         // the rest is the caller's promise.

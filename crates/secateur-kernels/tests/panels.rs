@@ -42,7 +42,7 @@ fn products_out_of_panels_are_those_of_tokens() {
                     product.apply(view, &epilogue, y).unwrap();
                     panels.repack(&x).unwrap();
                     let y = ViewMut { data: &mut found, tokens, stride };
-                    product.apply_panels(&panels, &epilogue, y).unwrap();
+                    product.run_panels_to_tokens(&panels, &epilogue, y).unwrap();
                     // Another order of sums for few tokens: rounding differs.
                     let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
                     let most =
@@ -81,7 +81,7 @@ fn outputs_that_do_not_fit_are_refused() {
     let run = |x: &Panels, len: usize, tokens: usize, stride: usize| {
         let mut y = vec![0.0; len];
         let y = ViewMut { data: &mut y, tokens, stride };
-        product.apply_panels(x, &Epilogue::default(), y)
+        product.run_panels_to_tokens(x, &Epilogue::default(), y)
     };
     assert!(run(&x, 120, 20, 6).is_ok());
     assert!(matches!(run(&narrow, 120, 20, 6), Err(KernelError::Length { .. })));
@@ -93,5 +93,5 @@ fn outputs_that_do_not_fit_are_refused() {
     let mut y = [0.0; 120];
     let y = ViewMut { data: &mut y, tokens: 20, stride: 6 };
     let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
-    assert!(product.apply_panels(&x, &epilogue, y).is_err());
+    assert!(product.run_panels_to_tokens(&x, &epilogue, y).is_err());
 }

@@ -18,7 +18,7 @@ use std::io::Write;
 fn rounded(packed: &Packed) -> Option<(Product, Dispatcher)> {
     let product = Dispatcher::with_tier(Tier::Avx512).and_then(|dispatcher| {
         let product = Product::with_kernel(packed, &dispatcher, KernelKind::NOfM)?;
-        Ok((product.with_activations(packed.dtype())?, dispatcher))
+        Ok((product.with_activation_dtype(packed.dtype())?, dispatcher))
     });
     if let Err(missing) = &product {
         let _ = writeln!(std::io::stderr(), "skipped: {missing}");
@@ -99,6 +99,30 @@ fn infinities_stay_with_their_token_and_column() {
     }
     let others = (0..20).filter(|token| ![3, 5].contains(token));
     assert!(others.flat_map(|token| &y[token * 70..][..70]).all(|y| y.is_finite()));
+    // Nothing of it stays in scratch, whatever the next width is.
+    for tokens in [100, 40, 16, 5] {
+        let (x, mut y) = (numbers(&mut rng, tokens * 61), vec![f32::NAN; tokens * 70]);
+        product.run(&x, tokens, None, &mut y).unwrap();
+        assert!(y.iter().all(|y| y.is_finite()), "{tokens} tokens");
+    }
+}
+
+/// A token's scale is that of its largest activation: without one, the token has no numbers.
+#[test]
+fn a_token_without_a_scale_is_nan() {
+    let mut rng = ChaCha8Rng::seed_from_u64(24);
+    let packed = weight(&mut rng, [70, 61], SORTS[0], Dtype::I8);
+    let Some((product, _)) = rounded(&packed) else { return };
+    let mut x = numbers(&mut rng, 20 * 61);
+    x[3 * 61 + 17] = f32::INFINITY;
+    x[5 * 61 + 60] = f32::NAN;
+    x[7 * 61..8 * 61].fill(0.0);
+    let mut y = vec![1.0; 20 * 70];
+    product.run(&x, 20, None, &mut y).unwrap();
+    for (token, y) in y.chunks(70).enumerate() {
+        assert!(y.iter().all(|y| y.is_nan() == [3, 5].contains(&token)), "token {token}");
+        assert!(token != 7 || y.iter().all(|y| *y == 0.0));
+    }
 }
 
 #[test]
@@ -109,9 +133,9 @@ fn other_weights_are_refused() {
     let plain = Packed::from(dense(numbers(&mut rng, 512), [8, 64], Dtype::BF16));
     for (packed, dtype) in [(&floats, Dtype::BF16), (&plain, Dtype::BF16), (&floats, Dtype::F64)] {
         let product = Product::new(packed, &dispatcher).unwrap();
-        let refused = product.with_activations(dtype).unwrap_err();
+        let refused = product.with_activation_dtype(dtype).unwrap_err();
         assert_eq!(refused, KernelError::Activations { dtype });
     }
     let product = Product::new(&floats, &dispatcher).unwrap();
-    assert!(product.with_activations(Dtype::F32).is_ok());
+    assert!(product.with_activation_dtype(Dtype::F32).is_ok());
 }

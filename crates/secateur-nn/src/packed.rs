@@ -77,7 +77,7 @@ impl PackedWeight {
     pub fn leave_panels(&self, x: &Panels, y: &mut [f32]) -> std::result::Result<(), NnError> {
         let epilogue = Epilogue { bias: self.bias.as_deref(), ..Epilogue::default() };
         let y = ViewMut { data: y, tokens: x.tokens(), stride: self.product.rows() };
-        Ok(self.product.apply_panels(x, &epilogue, y)?)
+        Ok(self.product.run_panels_to_tokens(x, &epilogue, y)?)
     }
 
     /// Whether many tokens run by a kernel that transposes them into panels anyway. The dense product

@@ -70,7 +70,7 @@ fn rounding(
     packed: &Packed,
     dispatcher: &Dispatcher,
 ) -> Result<Product, KernelError> {
-    match product.with_activations(packed.dtype()) {
+    match product.with_activation_dtype(packed.dtype()) {
         Err(KernelError::Activations { .. }) => self::product(packed, dispatcher),
         made => made,
     }

@@ -41,8 +41,10 @@ here.
 Dense products in the same rounds: candle as its users have it (candle_*, built once as a program
 of its own: AVX-512 is off in it), candle with gemm/x86-v4 (candle_x86v4_*), the dense kernel here
 (secateur_gemm_f32) and faer. The speed-up is over the fastest of them that has the weight's dtype
-or f32; for the AVX2 tier, over those that AVX2 limits as well. To hold it against oneDNN and ONNX
-Runtime:
+or f32; for the AVX2 tier, over those that AVX2 limits as well: of the ones started here only candle,
+which allocates its result as well. Kernels of bf16 and i8 weights whose name says so (avx512-bf16)
+round activations to the weight's dtype, as dense layers of it do. A share of the peak is as if
+dense too: above 1 is what only zeros bring. To hold it against oneDNN and ONNX Runtime:
 
   python xtask/peers/dense.py --out peers.csv             # says what to install
   ONEDNN_MAX_CPU_ISA=AVX2 python xtask/peers/dense.py --out peers-avx2.csv

@@ -83,6 +83,16 @@ impl Tiling {
         }
     }
 
+    /// The same, with panels of at most so many tokens.
+    pub fn at_most(self, tokens: usize) -> Self {
+        Self { most: self.most.min(tokens / self.lanes), ..self }
+    }
+
+    /// Tokens of the widest panel.
+    pub fn widest(self) -> usize {
+        self.lanes * self.most
+    }
+
     /// The widest panels that are full, then ever narrower ones: 200 tokens are 128, 64 and 8.
     pub fn panels(self, tokens: usize) -> impl Iterator<Item = Cut> {
         let mut first = 0;
@@ -168,7 +178,7 @@ pub(crate) unsafe fn run(weight: &Weight, call: &Call<'_>) {
     let mut tiling = Tiling::of(tier);
     if let (Weight::Runs(_), Input::Tokens { .. }, Output::Tokens { .. }) = (weight, x, y) {
         // Tiles of more columns, and so fewer tokens.
-        tiling.most = tiling.most.min(runs::TOKENS / tiling.lanes);
+        tiling = tiling.at_most(runs::TOKENS);
     }
     let threads = rayon::current_num_threads();
     let cuts = tiling.panels(tokens);
@@ -220,6 +230,7 @@ impl Job for Task<'_> {
             if let (Input::Tokens { x, stride }, Output::Tokens { y, stride: out }) =
                 (self.call.x, self.call.y)
                 && self.cut.tokens <= FEW
+                && self.call.rounding.is_none()
             {
                 let x = x.add(self.cut.first * stride);
                 let y = y.add(self.cut.first * out);

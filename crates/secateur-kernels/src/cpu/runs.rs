@@ -2,11 +2,11 @@
 //!
 //! Rows that share their columns go together: one row if the weight is unstructured, two or four if
 //! it is pruned in blocks that high, so that activations are loaded once for all of them. Per block
-//! of 128 rows and *tile* of 128 columns, each group of rows is a run of quads: four columns (16 bits
+//! of 128 rows and *tile* of 192 columns, each group of rows is a run of quads: four columns (16 bits
 //! each, counted from the tile's first) and four values for each row.
 //!
 //! ```text
-//! [block of 128 rows][tile of 128 columns][group of rows, shortest run first][quad]
+//! [block of 128 rows][tile of 192 columns][group of rows, shortest run first][quad]
 //! ```
 //!
 //! Runs of equal length lie together, so that the processor foresees where each ends. The last quad
@@ -21,9 +21,9 @@ use crate::reference::entries;
 use secateur_storage::{Format, Packed, StorageError};
 
 /// Columns of a tile.
-const TILE: usize = 192;
+pub(crate) const TILE: usize = 192;
 /// Tokens of a panel at best: with as many, a tile just fits L1.
-pub(super) const TOKENS: usize = 64;
+pub(crate) const TOKENS: usize = 64;
 
 /// Sixteen bits tell the row of the panel.
 #[derive(Clone, Copy)]

@@ -159,8 +159,12 @@ pub(crate) fn time(
     tokens: usize,
     a_while: Duration,
 ) -> Result<f64, KernelError> {
-    let x = numbers(tokens.saturating_mul(product.cols()));
-    let mut y = vec![0.0; tokens.saturating_mul(product.rows())];
+    let (rows, cols) = (product.rows(), product.cols());
+    // No more than a machine might hold: 2^40 numbers.
+    let fits = |side: usize| tokens.checked_mul(side).filter(|numbers| *numbers <= 1 << 40);
+    let too_large = KernelError::TooLarge { rows, cols, tokens };
+    let (Some(inputs), Some(outputs)) = (fits(cols), fits(rows)) else { return Err(too_large) };
+    let (x, mut y) = (numbers(inputs), vec![0.0; outputs]);
     product.run(&x, tokens, None, &mut y)?;
     let (start, mut shortest) = (Instant::now(), f64::INFINITY);
     for turn in 0.. {

@@ -11,7 +11,7 @@
 //! | all | tokens · (rows + columns) | lanes · (rows + columns): transposed in and out |
 //!
 //! *Values* count what is laid out, padding included; a *run* is where a row's sums are taken up and laid
-//! down again: in each word of 64 columns for N:M, in each tile of 128 for CSR and blocks. Tokens count in
+//! down again: in each word of 64 columns for N:M, in each tile of 192 for CSR and blocks. Tokens count in
 //! passes, as panels are cut (`cpu/drive.rs`). To that come [`START`] and values that must be widened to f32;
 //! and no kernel is faster than memory yields what no cache holds.
 
@@ -21,7 +21,7 @@ use crate::{
     cpu::{
         drive::{FEW, Tiling},
         n_of_m::NOfM,
-        runs::Runs,
+        runs::{self, Runs},
     },
 };
 use secateur_storage::{Dtype, Format};
@@ -115,9 +115,10 @@ impl Costs {
 
     /// Whether these can be costs: numbers, none negative, none that would take a millisecond.
     pub fn are_sane(&self) -> bool {
-        let some = |kernel: &Kernel| kernel.many.iter().chain(&kernel.few).sum::<f64>() > 0.0;
-        self.named().iter().all(|(_, _, cost)| (0.0..1e6).contains(cost))
-            && KernelKind::ALL.iter().all(|kind| some(self.of(*kind)))
+        let sane = |cost: &f64| (0.0..1e6).contains(cost);
+        let all = |terms: &Terms| terms.iter().all(sane) && terms.iter().sum::<f64>() > 0.0;
+        KernelKind::ALL.iter().all(|kind| all(&self.of(*kind).few) && all(&self.of(*kind).many))
+            && self.widen.iter().chain([&self.memory]).all(sane)
     }
 }
 
@@ -141,7 +142,7 @@ impl Work {
     /// The terms of `problem` for a kernel that can run it.
     pub fn of(kind: KernelKind, problem: &Problem, tier: Tier) -> Self {
         let Problem { rows, cols, tokens, .. } = *problem;
-        let sides = (rows + cols) as f64;
+        let sides = rows as f64 + cols as f64;
         let mut work = Self::default();
         if kind == KernelKind::Dense {
             let weights = rows as f64 * cols as f64;
@@ -158,18 +159,26 @@ impl Work {
             return work;
         }
         let (values, runs, bytes) = laid_out(kind, problem);
-        for cut in Tiling::of(tier).panels(tokens) {
-            let (regime, at_once, lanes) = if cut.tokens <= FEW {
-                (&mut work.few, cut.tokens, cut.tokens)
+        let mut tiling = Tiling::of(tier);
+        if kind != KernelKind::NOfM {
+            tiling = tiling.at_most(runs::TOKENS);
+        }
+        // All full panels at once, then those that are left: however many tokens there are.
+        let (full, left) = (tokens / tiling.widest(), tokens % tiling.widest());
+        let full = (full > 0).then_some((full as f64, tiling.widest(), tiling.widest()));
+        let left = tiling.panels(left).map(|cut| (1.0, cut.tokens, cut.width));
+        for (times, tokens, width) in full.into_iter().chain(left) {
+            let (regime, at_once, lanes) = if tokens <= FEW {
+                (&mut work.few, tokens, tokens)
             } else {
-                (&mut work.many, cut.width / Tiling::of(tier).lanes(1), cut.width)
+                (&mut work.many, width / tiling.lanes(1), width)
             };
             let at_once = at_once as f64;
             let terms = [values, values * at_once, runs * at_once, sides * lanes as f64];
-            regime.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
-            work.bytes += from_memory(bytes);
+            regime.iter_mut().zip(terms).for_each(|(sum, term)| *sum += times * term);
+            work.bytes += times * from_memory(bytes);
             if kind == KernelKind::NOfM && place(problem.dtype).is_some() {
-                work.widened += values;
+                work.widened += times * values;
             }
         }
         work
@@ -186,7 +195,7 @@ fn laid_out(kind: KernelKind, problem: &Problem) -> (f64, f64, f64) {
     let Problem { rows, cols, stored, dtype, .. } = *problem;
     match (kind, problem.format) {
         (KernelKind::NOfM, Format::NOfM(pattern)) => {
-            let (rows, words) = (rows.next_multiple_of(8) as f64, cols.div_ceil(64) as f64);
+            let (rows, words) = (rows.div_ceil(8) as f64 * 8.0, cols.div_ceil(64) as f64);
             let kept = NOfM::kept(pattern.n(), pattern.m()).unwrap_or(16) as f64;
             let values = rows * words * 4.0 * kept;
             let size = place(dtype).map_or(4.0, |_| dtype.bitsize() as f64 / 8.0);
@@ -195,7 +204,7 @@ fn laid_out(kind: KernelKind, problem: &Problem) -> (f64, f64, f64) {
         (_, format) => {
             let group = if kind == KernelKind::Block { Runs::group(format) } else { None };
             let group = group.unwrap_or(1);
-            let runs = (rows.div_ceil(group) * cols.div_ceil(128)) as f64;
+            let runs = rows.div_ceil(group) as f64 * cols.div_ceil(runs::TILE) as f64;
             // The last quad of a run is filled up, unless blocks are whole quads anyway.
             let whole = matches!(format, Format::Block(block) if block.cols().is_multiple_of(4));
             let filled = if kind == KernelKind::Block && whole { 0.0 } else { 1.5 };

@@ -8,11 +8,12 @@
 mod common;
 mod fence;
 
-use common::{DTYPES, Question, SORTS, WAYS, products, tiers, weight, yardstick::Sums};
+use common::{DTYPES, Question, SORTS, WAYS, numbers, products, tiers, weight, yardstick::Sums};
 use fence::Side;
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use secateur_kernels::{Product, View, ViewMut};
+use secateur_kernels::{Activation, KernelKind, Product, Tier, View, ViewMut};
+use secateur_storage::Dtype;
 use std::{os::unix::process::ExitStatusExt, process::Command};
 
 #[global_allocator]
@@ -75,6 +76,41 @@ fn nothing_is_touched_behind_the_end() {
 #[test]
 fn nothing_is_touched_before_the_start() {
     sweep(Side::Start, 2);
+}
+
+/// The kernels that round activations, on their own panels.
+fn rounded(side: Side, seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let Some(dispatcher) = tiers().into_iter().find(|here| here.tier() == Tier::Avx512) else {
+        return;
+    };
+    for case in 0..60 {
+        let dtype = [Dtype::BF16, Dtype::I8][case % 2];
+        let shape = [(); 2].map(|()| rng.random_range(1..=140));
+        let tokens = [rng.random_range(5..=20), rng.random_range(5..=150)][case / 2 % 2];
+        let packed = fenced(side, || weight(&mut rng, shape, SORTS[0], dtype));
+        let (bias, activation) = (None, Activation::None);
+        let x = fenced(side, || numbers(&mut rng, tokens * shape[1]));
+        let question = Question { x, tokens, bias, activation };
+        let product = Product::with_kernel(&packed, &dispatcher, KernelKind::NOfM).unwrap();
+        let Ok(product) = product.with_activation_dtype(dtype) else { continue };
+        let sums = Sums::of(&packed, &question.x, tokens);
+        for way in WAYS {
+            let y = fenced(side, || question.ask(&product, &dispatcher, way));
+            for (y, sum) in y.iter().zip(sums.sums()) {
+                assert!(
+                    (f64::from(*y) - sum).abs() < 0.02 * shape[1] as f64,
+                    "{y}, not about {sum}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nor_where_activations_are_rounded() {
+    rounded(Side::End, 4);
+    rounded(Side::Start, 5);
 }
 
 /// Several threads, each with scratch behind a fence, on weights of several blocks.

@@ -171,7 +171,9 @@ impl FeedForward {
         self.up.run(x, between)?;
         match self.act {
             HiddenAct::Gelu => elementwise::gelu(dispatcher, between),
-            HiddenAct::Relu => between.iter_mut().for_each(|x| *x = x.max(0.0)),
+            HiddenAct::Relu => {
+                between.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = 0.0);
+            }
         }
         self.down.run(between, y)
     }

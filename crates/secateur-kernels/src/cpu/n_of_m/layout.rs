@@ -68,11 +68,10 @@ impl NOfM {
         let starts: Vec<usize> = (0..rows).map(|row| self.unit(row, 0)).collect();
         let strides: Vec<usize> = (0..rows).map(|row| self.word_units(row / BLOCK_ROWS)).collect();
         let (values, places) = (self.values.bytes_mut(), self.indices.bytes_mut());
-        if bits == 4 {
-            // An index that stands for nothing points at the unit's last column: where a group is
-            // missing, that lies beyond the row's end and is zero, while the first might be infinite.
-            places.fill(0xFF);
-        }
+        // Indices that stand for nothing point at the last columns of the unit, or of the group: where one
+        // is missing, those lie beyond the row's end and are zero, while the first might be infinite. In 2:4
+        // they are 2 and 3, because pairs (`pairs/`) have a place for two different ones only.
+        places.fill(if bits == 4 { 0xFF } else { 0xEE });
         for row in 0..rows {
             let (in_set, mut unit, mut seen) = (row % set_rows, usize::MAX, 0);
             let data = data[row * cols_per_row..][..cols_per_row].chunks_exact(size);

@@ -43,7 +43,7 @@ fn panel_len(cols: usize, vectors: usize) -> usize {
 /// The machine has AVX-512 F, BW, DQ and VL, and BF16 if `BF16`. The vectors of each row of `panel` are
 /// readable, `pairs` is writable for [`panel_len`], `scales` for `V · 16`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 unsafe fn pack<const V: usize, const BF16: bool>(
     panel: *const f32,
     width: usize,
@@ -79,21 +79,23 @@ unsafe fn pack<const V: usize, const BF16: bool>(
     }
 }
 
-/// The largest magnitude in each lane of a column of vectors; NaN is passed over.
+/// The largest magnitude in each lane of a column of vectors; NaN if one is NaN or infinite.
 ///
 /// # Safety
 ///
 /// As for [`pack`].
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
+#[target_feature(enable = "avx512f,avx512dq,fma")]
 unsafe fn largest(panel: *const f32, width: usize, cols: usize) -> __m512 {
-    let mut most = _mm512_setzero_ps();
+    let (mut most, mut none) = (_mm512_setzero_ps(), _mm512_setzero_ps());
     for col in 0..cols {
         // SAFETY: the row's vector is readable.
         let x = unsafe { _mm512_loadu_ps(panel.add(col * width)) };
         most = _mm512_max_ps(_mm512_abs_ps(x), most);
+        // 0, or NaN for what is no number or infinite.
+        none = _mm512_fmadd_ps(x, _mm512_setzero_ps(), none);
     }
-    most
+    _mm512_add_ps(most, none)
 }
 
 /// Rounded to the nearest bf16, ties to even, in the low half of each lane; NaN stays.
