@@ -5,7 +5,11 @@
 //! `[panel][feature][token]`, and [`Product::run_panels`](crate::Product::run_panels) reads and writes
 //! them.
 
-use crate::{Dispatcher, KernelError, cpu::drive, lines::Lines};
+use crate::{
+    Dispatcher, KernelError,
+    cpu::{drive, moves},
+    lines::Lines,
+};
 
 /// Activations, feature-major, in panels as wide as this machine's kernels want them.
 ///
@@ -64,7 +68,7 @@ impl Panels {
         let too_large = KernelError::TooLarge { rows: 0, cols: features, tokens };
         expect("x", x.len(), tokens.checked_mul(features).ok_or(too_large)?)?;
         let mut panels = Self::zeros(tokens, features, dispatcher)?;
-        drive::pack(x, &mut panels);
+        moves::pack(x, &mut panels);
         Ok(panels)
     }
 
@@ -74,7 +78,7 @@ impl Panels {
         let tokens = x.len().checked_div(self.features).unwrap_or(0);
         expect("x", x.len(), tokens * self.features)?;
         self.resize(tokens)?;
-        drive::pack(x, self);
+        moves::pack(x, self);
         Ok(())
     }
 
@@ -91,7 +95,7 @@ impl Panels {
     /// Into `y` `[tokens, features]`, row-major. Errors on any other length.
     pub fn unpack(&self, y: &mut [f32]) -> Result<(), KernelError> {
         expect("y", y.len(), self.tokens * self.features)?;
-        drive::unpack(self, y);
+        moves::unpack(self, y);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod drive;
 pub(crate) mod element;
+pub(crate) mod moves;
 pub(crate) mod n_of_m;
 mod panel;
 pub(crate) mod rounding;
