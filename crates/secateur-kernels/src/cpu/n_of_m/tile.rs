@@ -12,6 +12,9 @@ use std::marker::PhantomData;
 const WIDENED: usize = 8;
 /// How far ahead of their use weights are asked for, in bytes.
 const AHEAD: usize = 2048;
+/// Weights of fewer bytes are found in a cache from call to call, and need not be asked for: with 16
+/// tokens, asking costs 4 %. Larger ones gain 40 %.
+const CACHED: usize = 16 << 20;
 
 /// What one pass multiplies: a word of columns, for some pairs of rows. Several words at a time would
 /// save sums' way to L1 and back, and were slower: weights are read best in one stream.
@@ -20,6 +23,8 @@ struct Pass {
     values: *const f32,
     indices: *const u8,
     pairs: usize,
+    /// Whether to ask for what comes next.
+    ahead: bool,
 }
 
 /// Sums of one block of rows over all columns: `sums[row][width]`, `width = V · LANES` tokens.
@@ -78,6 +83,7 @@ unsafe fn coded<S: Simd, C: Code, const V: usize>(
     sums: *mut f32,
 ) {
     let (width, pairs) = (V * S::LANES, weight.pairs(block));
+    let ahead = weight.bytes() > CACHED;
     let mut widened = [[0.0_f32; UNIT]; WIDENED * UNITS];
     for word in 0..weight.words {
         let unit = weight.unit(block * BLOCK_ROWS, word);
@@ -87,7 +93,7 @@ unsafe fn coded<S: Simd, C: Code, const V: usize>(
             let x = panel.add(word * WORD * width);
             if weight.number == Number::F32 {
                 let (values, indices) = (weight.values(unit), weight.indices(unit));
-                tile::<S, C, V>(Pass { values, indices, pairs }, x, sums, word == 0);
+                tile::<S, C, V>(Pass { values, indices, pairs, ahead }, x, sums, word == 0);
                 continue;
             }
             // A few rows at a time are widened into L1, where the pass then reads them.
@@ -101,7 +107,8 @@ unsafe fn coded<S: Simd, C: Code, const V: usize>(
                     Number::F16 => widen::<S, F16>(weight, row, from, units, to),
                     _ => widen::<S, I8>(weight, row, from, units, to),
                 }
-                let pass = Pass { values: to, indices: weight.indices(from), pairs: some };
+                let (values, indices) = (to.cast_const(), weight.indices(from));
+                let pass = Pass { values, indices, pairs: some, ahead: false };
                 tile::<S, C, V>(pass, x, sums.add(2 * pair * width), word == 0);
             }
         }
@@ -188,7 +195,11 @@ unsafe fn rows<S: Simd, C: Code, const V: usize, const P: usize, const E: usize>
                     values[p] = pass.values.add(at * UNIT + in_unit * 4 * C::QUADS);
                     let index = (at * C::PAIRS + in_unit) * C::BYTES;
                     bits[p] = index_bits::<C>(pass.indices.add(index));
-                    S::prefetch(values[p].wrapping_byte_add(AHEAD));
+                }
+                if pass.ahead {
+                    for values in values {
+                        S::prefetch(values.wrapping_byte_add(AHEAD));
+                    }
                 }
                 // Written out, with constants for indices: a loop would keep the sums in memory.
                 macro_rules! pairs {
