@@ -63,7 +63,8 @@ pub fn gelu(dispatcher: &Dispatcher, xs: &mut [f32]) {
     xs.par_chunks_mut(chunk).for_each(|xs| gelu_tier(tier, xs));
 }
 
-/// Replaces each row of `width` numbers by its softmax. Errors unless `rows` is whole rows.
+/// Replaces each row of `width` numbers by its softmax; what lies 87 or more below the largest, minus
+/// infinity too, counts as if it lay 87 below (1.6e-38 of it). Errors unless `rows` is whole rows.
 pub fn softmax_rows(
     dispatcher: &Dispatcher,
     rows: &mut [f32],

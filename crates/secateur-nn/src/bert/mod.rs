@@ -5,7 +5,7 @@
 //!
 //! Key decision: sequences of different lengths lie one after the other, without the padding between
 //! them. Products see a longer matrix of useful rows, attention sees no mask, and what a batch computes
-//! for a text does not depend on what it is batched with.
+//! for a text does not depend, but for rounding, on what it is batched with.
 
 mod block;
 mod config;
