@@ -169,9 +169,9 @@ pub(super) struct Task<'a> {
 ///
 /// `x` is readable and `y` writable for `tokens` tokens of as many features as the weight has columns
 /// and rows, each as its layout says, and nothing else touches `y` meanwhile; panels were cut for
-/// `tier`, and input panels end in zeros. The machine has the
-/// instructions of `rounding`, and then the weight is 2:4 of that kind. `bias` holds a number for each row, `order` one below `cols`
-/// for each column, all different. `tier` is one that this machine has.
+/// `tier`, and input panels end in zeros. The machine has the instructions of `rounding`, and then the
+/// weight is 2:4 of that kind. `bias` holds a number for each row, `order` one below `cols` for each
+/// column, all different. `tier` is one that this machine has.
 pub(crate) unsafe fn run(weight: &Weight, call: &Call<'_>) {
     let Call { tier, x, y, tokens, .. } = *call;
     let blocks = weight.shape().0.div_ceil(BLOCK_ROWS);
