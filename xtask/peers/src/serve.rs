@@ -38,7 +38,11 @@ pub fn serve(
         let answer = answer(question?.trim(), &mut weights, &mut calls, &mut *encode);
         match answer {
             Ok(answer) => writeln!(answers, "{answer}")?,
-            Err(error) => writeln!(answers, "error {}", error.to_string().replace('\n', " "))?,
+            Err(error) => {
+                // One line: what follows is where it happened, if the environment asks for that.
+                let text = error.to_string();
+                writeln!(answers, "error {}", text.lines().next().unwrap_or_default())?;
+            }
         }
         answers.flush()?;
     }

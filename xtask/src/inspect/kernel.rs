@@ -72,7 +72,7 @@ fn tokens(
     kind: KernelKind,
 ) -> Vec<(usize, Option<usize>)> {
     // One by one where estimates have steps, beyond which they meet once.
-    let few = 1_usize << 6;
+    let few = 1_usize << 9;
     let asked = (1..few).chain((few.ilog2()..=MOST_TOKENS.ilog2()).map(|power| 1 << power));
     let is_planned = |tokens| dispatcher.plan(&Problem { tokens, ..problem }).kind() == kind;
     let edge = |mut no: usize, mut yes: usize| {
