@@ -3,7 +3,7 @@
 //! The kernels are written once, over this trait, and inlined into one function per tier that has
 //! the tier's instructions enabled; see `drive.rs`.
 
-/// How the column of a stored value is told: `BITS` of it, within `16 / QUADS / …` columns.
+/// How the column of a stored value is told: by `BITS` of it, and by the quad it lies in.
 ///
 /// Values lie in *quads*: two values of one row, then two of the row below. A pair of rows has
 /// `QUADS` of them in every 16 columns.

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Tier {
     /// AVX-512 F and DQ, with BMI2.
     Avx512,
-    /// AVX2 and FMA, with BMI2.
+    /// AVX2 and FMA, with BMI2 and F16C.
     Avx2,
     /// Whatever the compiler makes of plain Rust.
     Portable,
