@@ -174,3 +174,21 @@ fn wrong_lengths_are_errors() {
     assert!(attend((2, usize::MAX), &[1, 2], 12, 12).is_err());
     assert!(attend((2, 3), &[usize::MAX, 2], 12, 12).is_err());
 }
+
+/// Whatever bits a NaN has, no number comes of it.
+#[test]
+fn a_nan_makes_its_row_nan_and_no_other() {
+    for dispatcher in tiers() {
+        for bits in [u32::MAX, 0x7FFF_FFFF, 0x7FC0_0001, 0xFFC0_0000] {
+            for at in [0, 20] {
+                let mut rows = [0.5_f32; 3 * 21];
+                rows[21 + at] = f32::from_bits(bits);
+                elementwise::softmax_rows(&dispatcher, &mut rows, 21).unwrap();
+                assert!(rows[21..42].iter().all(|x| x.is_nan()), "{bits:x} at {at}: {rows:?}");
+                assert!(
+                    rows[..21].iter().chain(&rows[42..]).all(|x| (x - 1.0 / 21.0).abs() < 1e-6)
+                );
+            }
+        }
+    }
+}

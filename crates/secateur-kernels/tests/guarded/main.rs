@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use secateur_kernels::{Activation, KernelKind, Product, Tier, View, ViewMut};
 use secateur_storage::Dtype;
-use std::{os::unix::process::ExitStatusExt, process::Command};
+use std::{io::Write, os::unix::process::ExitStatusExt, process::Command};
 
 #[global_allocator]
 static FENCED: fence::Fenced = fence::Fenced;
@@ -93,7 +93,13 @@ fn rounded(side: Side, seed: u64) {
         let x = fenced(side, || numbers(&mut rng, tokens * shape[1]));
         let question = Question { x, tokens, bias, activation };
         let product = Product::with_kernel(&packed, &dispatcher, KernelKind::NOfM).unwrap();
-        let Ok(product) = product.with_activation_dtype(dtype) else { continue };
+        let product = match product.with_activation_dtype(dtype) {
+            Ok(product) => product,
+            Err(missing) => {
+                let _ = writeln!(std::io::stderr(), "skipped: {missing}");
+                continue;
+            }
+        };
         let sums = Sums::of(&packed, &question.x, tokens);
         for way in WAYS {
             let y = fenced(side, || question.ask(&product, &dispatcher, way));
