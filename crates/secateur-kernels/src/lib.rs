@@ -32,6 +32,8 @@ compile_error!("kernels read indices as little-endian numbers");
 mod attention;
 mod conv;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod dense;
 mod dispatch;
 pub mod elementwise;
