@@ -86,6 +86,10 @@ pub enum KernelError {
         /// The best one there is.
         best: &'static str,
     },
+    /// A device, or what was asked of it.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] crate::cuda::CudaError),
     /// A storage format that a kernel cannot run.
     #[error("the {kind} kernel cannot run a {format} weight; ask the dispatcher for a plan")]
     UnsupportedFormat {

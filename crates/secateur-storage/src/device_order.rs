@@ -74,6 +74,35 @@ pub fn from_device_order<W: MetadataWord>(
     Ok(metadata)
 }
 
+/// Row-major values of a 2:4 weight `[m, k]`, themselves `[m, k / 2]`, in the order of the instruction's registers.
+///
+/// Errors when `m` or `k` is not a multiple of [`block`]'s, or the count of values is not `m · k / 2`.
+pub fn values_to_device_order<T: Copy, W: MetadataWord>(
+    values: &[T],
+    shape: [usize; 2],
+) -> Result<Vec<T>, StorageError> {
+    has_blocks::<W>(shape)?;
+    has_length("the values of a 2:4 weight", values.len(), checked_len(&shape)? / 2)?;
+    Ok((0..values.len()).map(|position| values[value_source::<W>(position, shape)]).collect())
+}
+
+/// Where in row-major values that one lies that the device has at `position`.
+fn value_source<W: MetadataWord>(position: usize, [rows, cols]: [usize; 2]) -> usize {
+    // An instruction takes 16 rows of 16 values of two bytes, or of 32 of one: 4 bytes a register.
+    let (held, block_rows) = (W::COLUMNS, block::<W>()[0]);
+    let each = held / 8;
+    let (element, register, lane) =
+        (position % each, position / each % 4, position / each / 4 % 32);
+    let instruction = position / (16 * held);
+    let (g, t) = (lane / 4, lane % 4);
+    let row16 = instruction % (rows / 16);
+    let _ = block_rows;
+    let column_block = instruction / (rows / 16);
+    let row = row16 * 16 + g + 8 * (register & 1);
+    let column = column_block * held + each * (t + 4 * (register >> 1)) + element;
+    row * (cols / 2) + column
+}
+
 fn has_blocks<W: MetadataWord>([rows, cols]: [usize; 2]) -> Result<(), StorageError> {
     let [block_rows, block_cols] = block::<W>();
     is_multiple("the rows of metadata in the device's order", rows, block_rows)?;

@@ -91,6 +91,27 @@ pub enum CudaError {
         /// What it did, in which block, warp, lane and line.
         what: String,
     },
+    /// Metadata for which the sparse tensor core does not say what it computes.
+    #[error(
+        "lane {lane}'s metadata has nibble {nibble} = {bits:#x}: its first place is not below its second; \
+         load words of verified metadata, in the device's order"
+    )]
+    Metadata {
+        /// The lane that supplies the word.
+        lane: usize,
+        /// Which of its eight nibbles, the lowest first.
+        nibble: usize,
+        /// The nibble.
+        bits: u32,
+    },
+    /// A sparsity selector that the instruction does not have.
+    #[error("there is no sparsity selector {selector}; the largest is {most}")]
+    Selector {
+        /// What was asked for.
+        selector: u32,
+        /// The largest that the instruction has.
+        most: u32,
+    },
     /// A copy that is longer than the buffer.
     #[error("{bytes} bytes do not fit a device buffer of {buffer}")]
     Buffer {
@@ -98,6 +119,62 @@ pub enum CudaError {
         bytes: usize,
         /// Bytes of the buffer.
         buffer: usize,
+    },
+    /// A buffer or a distance between tokens that kernels cannot load from.
+    #[error(
+        "{what} must begin, and be apart, at multiples of {multiple} bytes; pad it, or copy it to a buffer of its own"
+    )]
+    Alignment {
+        /// Which argument.
+        what: &'static str,
+        /// Bytes.
+        multiple: u64,
+    },
+    /// A weight of a type that sparse tensor cores do not multiply.
+    #[error(
+        "the kernels take f16, bf16 and i8, not {dtype}; convert the weight (`cargo xtask convert`)"
+    )]
+    Dtype {
+        /// The weight's type.
+        dtype: String,
+    },
+    /// Rows that do not fall into groups of four.
+    #[error(
+        "{cols} columns are no multiple of four, so 2:4 does not divide them; pad the weight, or leave it dense"
+    )]
+    Columns {
+        /// The weight's columns.
+        cols: usize,
+    },
+    /// A weight that is not 2:4.
+    #[error(
+        "row {row}, group {group} has more than two of four weights that are not zero; prune it first"
+    )]
+    Crowded {
+        /// The row.
+        row: usize,
+        /// The group of four columns in it.
+        group: usize,
+    },
+    /// A weight without a magnitude.
+    #[error("row {row}, group {group} has a NaN, which no magnitude can rank; mend the weight")]
+    NotANumber {
+        /// The row.
+        row: usize,
+        /// The group of four columns in it.
+        group: usize,
+    },
+    /// Buffers of two devices in one call.
+    #[error("{what} lies on another device than the weight")]
+    OtherDevice {
+        /// Which argument.
+        what: &'static str,
+    },
+    /// A product of device buffers that no kernel of the device should run.
+    #[error("no kernel of the device runs this; the plan says why:\n{plan}")]
+    NoKernel {
+        /// The plan in words.
+        plan: String,
     },
     /// The emulator was asked how long something takes.
     #[error("an emulated device has no clock; times are measured on a card")]

@@ -8,8 +8,29 @@
 //! Reading order: `lane_model.rs` (what the instruction computes), `device.rs` (what a card is to us),
 //! `kernels/small_batch.cu`, `kernels/gemm.cu`, `emulator/` (the same PTX, executed on the CPU and watched).
 
+pub mod check;
 mod device;
+mod element;
 mod error;
+mod host;
+mod kernels;
+pub mod lane_model;
+mod measured;
+mod multiply;
+mod plan;
+mod probe;
+mod product;
+mod prune;
+mod random;
+mod weight;
 
 pub use device::{Device, DeviceBuffer, Properties};
 pub use error::CudaError;
+pub use kernels::{EmbeddedKernel, Function, embedded};
+pub use measured::{Measurement, Measurements};
+pub use multiply::{CudaKernel, DeviceEpilogue, DeviceView, DeviceViewMut, multiply};
+pub use plan::{DeviceDispatcher, DevicePlan};
+pub use probe::{IssueRate, SelfTest, issue_rates, self_test};
+pub use product::DeviceProduct;
+pub use prune::prune_two_of_four;
+pub use weight::DeviceWeight;

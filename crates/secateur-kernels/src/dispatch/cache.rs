@@ -7,7 +7,7 @@
 use super::{Calibration, Tier};
 use crate::KernelError;
 use secateur_storage::write_atomically;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     env,
     ffi::OsString,
@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A calibration is a few kilobytes; nothing longer is one.
+/// A calibration is a few kilobytes, and so is a table of products; nothing longer is either.
 const MOST_BYTES: u64 = 1 << 16;
 
 /// Whose costs they are.
@@ -140,17 +140,30 @@ pub(super) fn save(calibration: &Calibration) -> Result<Option<PathBuf>, KernelE
 
 fn write(calibration: &Calibration, folder: &Path) -> Result<PathBuf, KernelError> {
     let path = folder.join(file_name(&calibration.tier));
+    keep(calibration, &path)?;
+    Ok(path)
+}
+
+/// Writes what was measured, whole or not at all.
+pub(crate) fn keep(measured: &impl Serialize, path: &Path) -> Result<(), KernelError> {
     let said = |reason: String| KernelError::Calibration(format!("{}: {reason}", path.display()));
+    let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|error| said(error.to_string()))?;
     let mut text =
-        serde_json::to_string_pretty(calibration).map_err(|error| said(error.to_string()))?;
+        serde_json::to_string_pretty(measured).map_err(|error| said(error.to_string()))?;
     text.push('\n');
-    write_atomically(&path, text.as_bytes()).map_err(|error| said(error.to_string()))?;
-    Ok(path)
+    write_atomically(path, text.as_bytes()).map_err(|error| said(error.to_string()))
 }
 
 /// `None` if there is no such file; an error says why one that is there cannot be used.
 fn read(path: &Path, tier: Tier) -> Result<Option<Calibration>, String> {
+    let Some(found) = kept::<Calibration>(path)? else { return Ok(None) };
+    found.check(tier)?;
+    Ok(Some(found))
+}
+
+/// What [`keep`] wrote; `None` if there is no such file.
+pub(crate) fn kept<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
     // Asked before it is opened: opening a pipe would wait for ever.
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => return Err("it is no file".to_owned()),
@@ -162,18 +175,15 @@ fn read(path: &Path, tier: Tier) -> Result<Option<Calibration>, String> {
     let mut text = Vec::new();
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     file.take(MOST_BYTES).read_to_end(&mut text).map_err(|error| error.to_string())?;
-    let found: Calibration =
-        serde_json::from_slice(&text).map_err(|error| format!("it is damaged ({error})"))?;
-    found.check(tier)?;
-    Ok(Some(found))
+    serde_json::from_slice(&text).map(Some).map_err(|error| format!("it is damaged ({error})"))
 }
 
 fn file_name(tier: &str) -> String {
     format!("costs-{tier}.json")
 }
 
-/// Where calibrations lie, given what `SECATEUR_CACHE` says.
-fn folder(asked: Option<OsString>) -> Option<PathBuf> {
+/// Where measurements lie, given what `SECATEUR_CACHE` says.
+pub(crate) fn folder(asked: Option<OsString>) -> Option<PathBuf> {
     match asked {
         Some(asked) if asked.is_empty() || asked == "off" => return None,
         Some(asked) => return Some(asked.into()),

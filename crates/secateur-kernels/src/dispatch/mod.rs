@@ -5,7 +5,7 @@
 //! that everybody has), `calibrate.rs` (those of this machine), `cache.rs` (where they are kept).
 
 mod built_in;
-mod cache;
+pub(crate) mod cache;
 pub(crate) mod calibrate;
 mod cost;
 mod plan;
