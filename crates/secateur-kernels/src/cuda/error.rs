@@ -91,6 +91,27 @@ pub enum CudaError {
         /// What it did, in which block, warp, lane and line.
         what: String,
     },
+    /// Metadata for which the sparse tensor core does not say what it computes.
+    #[error(
+        "lane {lane}'s metadata has nibble {nibble} = {bits:#x}: its first place is not below its second; \
+         load words of verified metadata, in the device's order"
+    )]
+    Metadata {
+        /// The lane that supplies the word.
+        lane: usize,
+        /// Which of its eight nibbles, the lowest first.
+        nibble: usize,
+        /// The nibble.
+        bits: u32,
+    },
+    /// A sparsity selector that the instruction does not have.
+    #[error("there is no sparsity selector {selector}; the largest is {most}")]
+    Selector {
+        /// What was asked for.
+        selector: u32,
+        /// The largest that the instruction has.
+        most: u32,
+    },
     /// A copy that is longer than the buffer.
     #[error("{bytes} bytes do not fit a device buffer of {buffer}")]
     Buffer {

@@ -9,7 +9,10 @@
 //! `kernels/small_batch.cu`, `kernels/gemm.cu`, `emulator/` (the same PTX, executed on the CPU and watched).
 
 mod device;
+pub mod emulator;
 mod error;
+pub mod lane_model;
 
 pub use device::{Device, DeviceBuffer, Properties};
+pub use emulator::{Copies, Counts, Emulator, Schedule, Warps};
 pub use error::CudaError;
