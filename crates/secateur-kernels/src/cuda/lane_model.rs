@@ -126,7 +126,9 @@ pub fn mma_sp_s8(
             for (pair, values) in word.to_le_bytes().as_chunks::<2>().0.iter().enumerate() {
                 let (row, group) = (g + 8 * (i % 2), 2 * t + 8 * (i / 2) + pair);
                 let source = 4 * g + i % 2 + 2 * (group / 8);
-                for (value, place) in values.iter().zip(places(metadata[source], source, group % 8)?) {
+                for (value, place) in
+                    values.iter().zip(places(metadata[source], source, group % 8)?)
+                {
                     for (sum, column) in sums[row].iter_mut().zip(&columns) {
                         *sum += i32::from(*value as i8) * column[4 * group + place];
                     }

@@ -38,7 +38,9 @@ impl Warp {
                 let [a, b] = a.map(|row| self.rows[row as usize]);
                 for (lane, address) in each(&addresses) {
                     let bytes = match space {
-                        Space::Shared => around.shared.update(address, *width, self.place(lane, line)),
+                        Space::Shared => {
+                            around.shared.update(address, *width, self.place(lane, line))
+                        }
                         _ => around.memory.update(address, *width),
                     };
                     let bytes = bytes.map_err(|what| in_lane(lane, what))?;
@@ -56,7 +58,9 @@ impl Warp {
                 self.copy(*bytes, [*to, *from], *source_bytes, lanes, line, around)
             }
             Operation::CommitCopies => {
-                (0..32).filter(|lane| lanes >> lane & 1 == 1).for_each(|lane| self.committed[lane] += 1);
+                (0..32)
+                    .filter(|lane| lanes >> lane & 1 == 1)
+                    .for_each(|lane| self.committed[lane] += 1);
                 Ok(())
             }
             Operation::WaitCopies { but } => self.wait(*but, lanes, around),
@@ -73,7 +77,12 @@ impl Warp {
     }
 
     /// Each lane's address, and the space that all of them point to.
-    fn addresses(&self, space: Space, address: Address, lanes: u32) -> Result<(Space, Addresses), String> {
+    fn addresses(
+        &self,
+        space: Space,
+        address: Address,
+        lanes: u32,
+    ) -> Result<(Space, Addresses), String> {
         let row = &self.rows[address.row as usize];
         let mut addresses: Addresses = std::array::from_fn(|lane| {
             (lanes >> lane & 1 == 1).then(|| row[lane].wrapping_add(address.offset as u64))
@@ -98,7 +107,13 @@ impl Warp {
         }
     }
 
-    fn load(&mut self, load: &Move, lanes: u32, line: u32, around: &mut Surroundings<'_>) -> Result<(), String> {
+    fn load(
+        &mut self,
+        load: &Move,
+        lanes: u32,
+        line: u32,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), String> {
         let (space, addresses) = self.addresses(load.space, load.address, lanes)?;
         let bytes = load.width * load.count;
         count(space, &addresses, bytes, true, around);
@@ -123,7 +138,13 @@ impl Warp {
         Ok(())
     }
 
-    fn store(&mut self, store: &Move, lanes: u32, line: u32, around: &mut Surroundings<'_>) -> Result<(), String> {
+    fn store(
+        &mut self,
+        store: &Move,
+        lanes: u32,
+        line: u32,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), String> {
         let (space, addresses) = self.addresses(store.space, store.address, lanes)?;
         let bytes = store.width * store.count;
         count(space, &addresses, bytes, false, around);
@@ -135,7 +156,8 @@ impl Warp {
             };
             let into = into.map_err(|what| in_lane(lane, what))?;
             for (element, row) in into.chunks_exact_mut(store.width).zip(store.rows) {
-                element.copy_from_slice(&self.rows[row as usize][lane].to_le_bytes()[..store.width]);
+                element
+                    .copy_from_slice(&self.rows[row as usize][lane].to_le_bytes()[..store.width]);
             }
         }
         Ok(())
@@ -155,7 +177,8 @@ impl Warp {
         let mut from = self.addresses(Space::Global, from, lanes)?.1;
         count(Space::Shared, &to, bytes, false, around);
         for (lane, to) in each(&to) {
-            let source = source_bytes.map_or(bytes, |row| self.rows[row as usize][lane] as u32 as usize);
+            let source =
+                source_bytes.map_or(bytes, |row| self.rows[row as usize][lane] as u32 as usize);
             if source > bytes {
                 return Err(in_lane(lane, format!("cp.async reads {source} bytes for {bytes}")));
             }
@@ -208,7 +231,8 @@ impl Warp {
             let mut elements = [[0_u16; 8]; 8];
             for (row, address) in lanes.iter().enumerate() {
                 let lane = matrix * 8 + row;
-                let found = around.shared.load(address.unwrap_or(0), 16, self.place(lane, line), true);
+                let found =
+                    around.shared.load(address.unwrap_or(0), 16, self.place(lane, line), true);
                 let found = found.map_err(|what| in_lane(lane, what))?;
                 for (element, bytes) in elements[row].iter_mut().zip(found.as_chunks::<2>().0) {
                     *element = u16::from_le_bytes(*bytes);
@@ -240,7 +264,13 @@ fn transfer(one: &Pending, around: &mut Surroundings<'_>) -> Result<(), String> 
     Ok(())
 }
 
-fn count(space: Space, addresses: &Addresses, bytes: usize, load: bool, around: &mut Surroundings<'_>) {
+fn count(
+    space: Space,
+    addresses: &Addresses,
+    bytes: usize,
+    load: bool,
+    around: &mut Surroundings<'_>,
+) {
     let counts = &mut *around.counts;
     match space {
         Space::Parameters => {}

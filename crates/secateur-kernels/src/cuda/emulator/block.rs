@@ -56,8 +56,11 @@ impl Grid<'_> {
         let [x, y, z] = self.blocks;
         for number in 0..u64::from(x) * u64::from(y) * u64::from(z) {
             let plane = u64::from(x) * u64::from(y);
-            let block =
-                [(number % u64::from(x)) as u32, (number % plane / u64::from(x)) as u32, (number / plane) as u32];
+            let block = [
+                (number % u64::from(x)) as u32,
+                (number % plane / u64::from(x)) as u32,
+                (number / plane) as u32,
+            ];
             shared.begin();
             let mut around = Surroundings {
                 entry: self.entry,
@@ -99,7 +102,8 @@ impl Grid<'_> {
             let mut waiting = warps.iter().filter(|warp| warp.pause != Pause::Exited);
             let Some(first) = waiting.next() else { return Ok(()) };
             if let Some(other) = waiting.find(|warp| warp.pause != first.pause) {
-                let what = format!("deadlock: it waits at another barrier than warp {}", other.index);
+                let what =
+                    format!("deadlock: it waits at another barrier than warp {}", other.index);
                 return Err(self.stop(first, block, what));
             }
             around.shared.pass_barrier();

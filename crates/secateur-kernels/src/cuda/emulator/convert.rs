@@ -28,7 +28,8 @@ pub(super) struct Conversion {
 impl Conversion {
     /// The conversion of `cvt.modifiers.to.from`; `None` where a modifier is not known here.
     pub fn new(modifiers: &[&str], to: Kind, from: Kind) -> Option<Self> {
-        let mut conversion = Self { to, from, integer: None, saturate: false, relu: false, ftz: false };
+        let mut conversion =
+            Self { to, from, integer: None, saturate: false, relu: false, ftz: false };
         for modifier in modifiers {
             match *modifier {
                 "rn" => {}
@@ -58,8 +59,8 @@ impl Conversion {
             Kind::F32 => u64::from((value as f32).to_bits()),
             Kind::F64 => (value as f64).to_bits(),
             // An integer of 64 bits may lie between f64s; f16s end long before.
-            Kind::F16 => u64::from(f16::from_f64(value as f64).to_bits()),
-            Kind::Bf16 => u64::from(bf16::from_f64(value as f64).to_bits()),
+            Kind::F16 => u64::from(f16::from_f32(round_to_odd(value as f64)).to_bits()),
+            Kind::Bf16 => u64::from(bf16::from_f32(round_to_odd(value as f64)).to_bits()),
             to if self.saturate => clamp(value, to),
             to => widen(value as u64, to) as u64,
         }
@@ -93,8 +94,8 @@ impl Conversion {
         match self.to {
             Kind::F16 if value.is_nan() => 0x7FFF,
             Kind::Bf16 if value.is_nan() => 0x7FFF,
-            Kind::F16 => u64::from(f16::from_f64(value).to_bits()),
-            Kind::Bf16 => u64::from(bf16::from_f64(value).to_bits()),
+            Kind::F16 => u64::from(f16::from_f32(round_to_odd(value)).to_bits()),
+            Kind::Bf16 => u64::from(bf16::from_f32(round_to_odd(value)).to_bits()),
             Kind::F32 => u64::from(self.flush(value as f32).to_bits()),
             _ => value.to_bits(),
         }
@@ -125,6 +126,17 @@ fn clamp(value: i128, kind: Kind) -> u64 {
     };
     // A register is wider than a byte: the sign goes on, as the hardware has it.
     value.clamp(least, most) as u64
+}
+
+/// The f32 towards zero, its last bit set if anything was lost: rounding that once more to fewer bits gives what
+/// rounding the f64 would. (`half` looks at only 20 bits of an f64's mantissa.)
+pub(super) fn round_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if value.is_nan() || f64::from(nearest) == value {
+        return nearest;
+    }
+    let away = f64::from(nearest).abs() > value.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(away)) | 1)
 }
 
 /// `cvt.pack.sat.{s8,u8}.s32.b32`: `c` shifted up by two bytes, below it `a` and, lowest, `b`.

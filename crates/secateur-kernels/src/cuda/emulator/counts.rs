@@ -132,7 +132,9 @@ mod tests {
 
     #[test]
     fn sectors_are_counted_once() {
-        let sectors = |address: fn(u64) -> u64| sectors(&std::array::from_fn(|lane| Some(address(lane as u64))));
+        let sectors = |address: fn(u64) -> u64| {
+            sectors(&std::array::from_fn(|lane| Some(address(lane as u64))))
+        };
         assert_eq!(sectors(|lane| 4 * lane), 4);
         assert_eq!(sectors(|lane| 16 * lane), 16);
         assert_eq!(sectors(|lane| 16 + 4 * lane), 5);

@@ -39,10 +39,16 @@ fn operation<'a>(
             Operand::Number(id) if *id < 16 => Operation::Barrier { id: *id as u32 },
             _ => return Err("a barrier whose number is not an immediate below 16".into()),
         },
-        ("bar", ["warp", "sync"], [members]) => Operation::WarpBarrier { members: rows.read(members)? },
-        ("membar", ["gl" | "cta" | "sys"], []) | ("fence", [_, _] | ["sc" | "acq_rel", ..], []) => Operation::Fence,
+        ("bar", ["warp", "sync"], [members]) => {
+            Operation::WarpBarrier { members: rows.read(members)? }
+        }
+        ("membar", ["gl" | "cta" | "sys"], []) | ("fence", [_, _] | ["sc" | "acq_rel", ..], []) => {
+            Operation::Fence
+        }
         ("cvta", _, [d, a]) => return cvta(words, d, a, rows).map(|one| one.map(|one| vec![one])),
-        ("mov", ["b16" | "b32" | "b64" | "u32" | "u64"], [d, a]) if is_vector(d) || is_vector(a) => {
+        ("mov", ["b16" | "b32" | "b64" | "u32" | "u64"], [d, a])
+            if is_vector(d) || is_vector(a) =>
+        {
             join_or_split(kind.map_or(0, Kind::bits), d, a, rows)?
         }
         ("setp", _, [p, a, b, rest @ ..]) => {
@@ -51,12 +57,18 @@ fn operation<'a>(
         ("cvt", ["pack", "sat", "s8", "s32", "b32"], [_, _, _, _]) => {
             map(Function::Three(convert::pack_signed), operands, rows)?
         }
-        ("cvt", [modifiers @ .., to, from], _) => return Ok(convert(modifiers, to, from, operands, rows)?.map(|one| vec![one])),
+        ("cvt", [modifiers @ .., to, from], _) => {
+            return Ok(convert(modifiers, to, from, operands, rows)?.map(|one| vec![one]));
+        }
         ("ld" | "st" | "ldu", [_, ..], [a, b]) => {
             return Ok(load_or_store(name, words, [a, b], rows)?.map(|one| vec![one]));
         }
-        ("atom" | "red", _, _) => return Ok(atomic(name, words, operands, rows)?.map(|one| vec![one])),
-        ("cp", ["async", ..], _) => return Ok(copy(&words[1..], operands, rows)?.map(|one| vec![one])),
+        ("atom" | "red", _, _) => {
+            return Ok(atomic(name, words, operands, rows)?.map(|one| vec![one]));
+        }
+        ("cp", ["async", ..], _) => {
+            return Ok(copy(&words[1..], operands, rows)?.map(|one| vec![one]));
+        }
         ("ldmatrix", ["sync", "aligned", "m8n8", count, rest @ ..], [d, address]) => {
             let count = match *count {
                 "x1" => 1,
@@ -102,7 +114,9 @@ fn operation<'a>(
             Operation::Vote { mode, d, a, members: rows.read(members)? }
         }
         ("redux", ["sync", modifiers @ .., _], [d, a, members]) => {
-            let Some(Function::Two(fold)) = kind.and_then(|kind| integer(modifiers.first()?, &[], kind)) else {
+            let Some(Function::Two(fold)) =
+                kind.and_then(|kind| integer(modifiers.first()?, &[], kind))
+            else {
                 return Ok(None);
             };
             let (d, a) = (rows.written(d)?, rows.read(a)?);
@@ -127,9 +141,13 @@ fn arithmetic<'a>(
     let saturate = kind == Kind::F32 && modifiers.contains(&"sat");
     let modifiers: Vec<&str> =
         modifiers.iter().copied().filter(|word| !(saturate && *word == "sat")).collect();
-    let function =
-        if kind.is_float() { float(name, &modifiers, kind) } else { integer(name, &modifiers, kind) };
-    let Some(function) = function.filter(|function| function.operands() + 1 == operands.len()) else {
+    let function = if kind.is_float() {
+        float(name, &modifiers, kind)
+    } else {
+        integer(name, &modifiers, kind)
+    };
+    let Some(function) = function.filter(|function| function.operands() + 1 == operands.len())
+    else {
         return Ok(None);
     };
     let mut operations = vec![map(function, operands, rows)?];
@@ -213,7 +231,9 @@ fn compare<'a>(
         }
         _ => return Ok(None),
     };
-    let Some(test) = Kind::named(kind).and_then(|kind| comparison(name, kind, ftz)) else { return Ok(None) };
+    let Some(test) = Kind::named(kind).and_then(|kind| comparison(name, kind, ftz)) else {
+        return Ok(None);
+    };
     let (p, q) = match p {
         Operand::Pair(p, q) => {
             (rows.written(&Operand::Word(p))?, Some(rows.written(&Operand::Word(q))?))

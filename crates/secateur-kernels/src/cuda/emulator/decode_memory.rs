@@ -10,8 +10,8 @@ use crate::cuda::lane_model::Float;
 
 /// What a name's words may be that say how a cache is used, or who else sees the access.
 const HINTS: [&str; 17] = [
-    "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "weak", "volatile", "relaxed", "acquire", "release",
-    "acq_rel", "gpu", "cta", "sys",
+    "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "weak", "volatile", "relaxed", "acquire",
+    "release", "acq_rel", "gpu", "cta", "sys",
 ];
 
 fn is_hint(word: &str) -> bool {
@@ -72,7 +72,9 @@ pub(super) fn load_or_store<'a>(
         ["v4", kind] => (4, kind),
         _ => return Ok(None),
     };
-    let Some(kind) = Kind::named(kind).filter(|kind| kind.bytes() * count <= 16) else { return Ok(None) };
+    let Some(kind) = Kind::named(kind).filter(|kind| kind.bytes() * count <= 16) else {
+        return Ok(None);
+    };
     let (width, signed) = (kind.bytes(), kind.is_signed());
     Ok(match (name, space) {
         ("st", Space::Parameters) => None,
@@ -99,11 +101,13 @@ pub(super) fn atomic<'a>(
     let [update, .., kind] = words[..] else { return Ok(None) };
     let Some(kind) = Kind::named(kind) else { return Ok(None) };
     let update: fn(u64, u64, u64) -> u64 = match (update, kind) {
-        ("add", Kind::Unsigned(32) | Kind::Signed(32)) => |old, a, _| u64::from((old as u32).wrapping_add(a as u32)),
+        ("add", Kind::Unsigned(32) | Kind::Signed(32)) => {
+            |old, a, _| u64::from((old as u32).wrapping_add(a as u32))
+        }
         ("add", Kind::Unsigned(64)) => |old, a, _| old.wrapping_add(a),
-        ("add", Kind::F32) => |old, a, _| {
-            u64::from((f32::from_bits(old as u32) + f32::from_bits(a as u32)).to_bits())
-        },
+        ("add", Kind::F32) => {
+            |old, a, _| u64::from((f32::from_bits(old as u32) + f32::from_bits(a as u32)).to_bits())
+        }
         ("min", Kind::Unsigned(_)) => |old, a, _| old.min(a),
         ("max", Kind::Unsigned(_)) => |old, a, _| old.max(a),
         ("min", Kind::Signed(32)) => |old, a, _| (old as i32).min(a as i32) as u32 as u64,
@@ -124,7 +128,9 @@ pub(super) fn atomic<'a>(
     };
     let (address, a) = match rest {
         [address, a] if words[0] != "cas" => (rows.address(address)?, [rows.read(a)?; 2]),
-        [address, a, b] if words[0] == "cas" => (rows.address(address)?, [rows.read(a)?, rows.read(b)?]),
+        [address, a, b] if words[0] == "cas" => {
+            (rows.address(address)?, [rows.read(a)?, rows.read(b)?])
+        }
         _ => return Ok(None),
     };
     Ok(Some(Operation::Atomic { space, update, width: kind.bytes(), d, address, a }))
@@ -136,14 +142,18 @@ pub(super) fn copy<'a>(
     operands: &[Operand<'a>],
     rows: &mut Rows<'a>,
 ) -> Result<Option<Operation>, String> {
-    let words: Vec<&str> =
-        words.iter().copied().filter(|word| !word.starts_with("L2::")).collect();
+    let words: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with("L2::")).collect();
     Ok(match (&words[..], operands) {
         (["commit_group"], []) => Some(Operation::CommitCopies),
-        (["wait_group"], [Operand::Number(but)]) => Some(Operation::WaitCopies { but: *but as u32 }),
+        (["wait_group"], [Operand::Number(but)]) => {
+            Some(Operation::WaitCopies { but: *but as u32 })
+        }
         // Unlike `wait_group 0` it also covers what was never committed.
         (["wait_all"], []) => Some(Operation::WaitCopies { but: u32::MAX }),
-        ([cache @ ("ca" | "cg"), "shared", "global"], [to, from, Operand::Number(bytes), rest @ ..]) => {
+        (
+            [cache @ ("ca" | "cg"), "shared", "global"],
+            [to, from, Operand::Number(bytes), rest @ ..],
+        ) => {
             let bytes = *bytes as usize;
             let allowed = if *cache == "cg" { bytes == 16 } else { [4, 8, 16].contains(&bytes) };
             let source_bytes = match rest {

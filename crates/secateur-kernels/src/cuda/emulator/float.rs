@@ -5,6 +5,7 @@
 //! to the truth here than there. `.ftz` flushes subnormal operands and results to zero, sign kept.
 
 use super::{
+    convert::round_to_odd,
     instruction::Function::{self, One, Three, Two},
     kind::Kind,
 };
@@ -54,7 +55,7 @@ macro_rules! short {
     };
     (@ $t:ident, $shift:literal, ($($x:ident),+), $body:expr) => {{
         $(let $x = $t::from_bits(($x >> $shift) as u16).to_f64();)+
-        u64::from($t::from_f64($body).to_bits()) << $shift
+        u64::from($t::from_f32(round_to_odd($body)).to_bits()) << $shift
     }};
 }
 
@@ -63,7 +64,9 @@ pub(super) fn float(name: &str, modifiers: &[&str], kind: Kind) -> Option<Functi
     let ftz = modifiers.contains(&"ftz");
     let words: Vec<&str> = modifiers.iter().copied().filter(|word| *word != "ftz").collect();
     match (name, kind.bits()) {
-        ("mov" | "selp", _) => return super::integer::integer(name, modifiers, Kind::Unsigned(kind.bits())),
+        ("mov" | "selp", _) => {
+            return super::integer::integer(name, modifiers, Kind::Unsigned(kind.bits()));
+        }
         ("neg" | "abs", 16 | 32) if kind != Kind::F32 => return sign(name, &words, kind),
         _ => {}
     }
@@ -82,9 +85,15 @@ fn f32_function(name: &str, words: &[&str], ftz: bool) -> Option<Function> {
         ("fma" | "mad", ["rn"]) => single!(ftz, Three, |a, b, c| a.mul_add(b, c)),
         ("min", []) => single!(ftz, Two, |a, b| least(a, b)),
         ("max", []) => single!(ftz, Two, |a, b| -least(-a, -b)),
-        ("min", ["NaN"]) => single!(ftz, Two, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { least(a, b) }),
+        ("min", ["NaN"]) => {
+            single!(ftz, Two, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { least(a, b) })
+        }
         ("max", ["NaN"]) => {
-            single!(ftz, Two, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { -least(-a, -b) })
+            single!(ftz, Two, |a, b| if a.is_nan() || b.is_nan() {
+                f32::NAN
+            } else {
+                -least(-a, -b)
+            })
         }
         ("abs", []) => single!(ftz, One, |a| a.abs()),
         ("neg", []) => single!(ftz, One, |a| -a),
@@ -99,7 +108,9 @@ fn f32_function(name: &str, words: &[&str], ftz: bool) -> Option<Function> {
         ("sin", ["approx"]) => single!(ftz, One, |a| f64::from(a).sin() as f32),
         ("cos", ["approx"]) => single!(ftz, One, |a| f64::from(a).cos() as f32),
         // `.sat` is an instruction of its own here: between 0 and 1, and NaN is 0.
-        ("saturate", []) => single!(ftz, One, |a| if a.is_nan() { 0.0 } else { a.clamp(0.0, 1.0) + 0.0 }),
+        ("saturate", []) => {
+            single!(ftz, One, |a| if a.is_nan() { 0.0 } else { a.clamp(0.0, 1.0) + 0.0 })
+        }
         _ => return None,
     })
 }

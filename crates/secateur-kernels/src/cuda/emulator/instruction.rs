@@ -129,7 +129,11 @@ pub(super) enum Tensor {
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
     /// `d = function(a…)` in every lane.
-    Map { function: Function, d: Row, a: [Row; 4] },
+    Map {
+        function: Function,
+        d: Row,
+        a: [Row; 4],
+    },
     /// `setp`: `p = test(a, b) ∘ c`, `q = ¬test(a, b) ∘ c`.
     Compare {
         test: fn(u64, u64) -> bool,
@@ -139,20 +143,43 @@ pub(super) enum Operation {
         a: [Row; 2],
     },
     /// `cvt`.
-    Convert { conversion: Conversion, d: Row, a: Row },
+    Convert {
+        conversion: Conversion,
+        d: Row,
+        a: Row,
+    },
     /// `cvt` of two numbers into the halves of one register.
-    ConvertPair { conversion: Conversion, d: Row, high: Row, low: Row },
+    ConvertPair {
+        conversion: Conversion,
+        d: Row,
+        high: Row,
+        low: Row,
+    },
     /// `mov` of a vector into one register, each part so many bits wide.
-    Join { d: Row, parts: Vec<Row>, bits: u32 },
+    Join {
+        d: Row,
+        parts: Vec<Row>,
+        bits: u32,
+    },
     /// `mov` of one register into a vector.
-    Split { parts: Vec<Row>, a: Row, bits: u32 },
+    Split {
+        parts: Vec<Row>,
+        a: Row,
+        bits: u32,
+    },
     /// To the instruction of that number.
-    Branch { target: usize },
+    Branch {
+        target: usize,
+    },
     Exit,
     /// `bar.sync` of the whole block.
-    Barrier { id: u32 },
+    Barrier {
+        id: u32,
+    },
     /// `bar.warp.sync`.
-    WarpBarrier { members: Row },
+    WarpBarrier {
+        members: Row,
+    },
     Load(Move),
     Store(Move),
     /// `atom` and `red`: memory becomes `update(memory, a, b)`, `d` what it was.
@@ -165,18 +192,58 @@ pub(super) enum Operation {
         a: [Row; 2],
     },
     /// `cp.async`: so many bytes, of which the first `source_bytes` are read and the rest are zero.
-    Copy { bytes: usize, to: Address, from: Address, source_bytes: Option<Row> },
+    Copy {
+        bytes: usize,
+        to: Address,
+        from: Address,
+        source_bytes: Option<Row>,
+    },
     CommitCopies,
     /// `cp.async.wait_group`: all but the latest so many groups are done.
-    WaitCopies { but: u32 },
-    LoadMatrix { count: usize, transposed: bool, d: [Row; 4], address: Address },
-    Tensor { tensor: Tensor, d: [Row; 4], a: [Row; 4], b: [Row; 4], c: [Row; 4], metadata: Row, selector: u32 },
-    Shuffle { mode: Shuffle, d: Row, p: Option<Row>, a: Row, b: Row, c: Row, members: Row },
-    Vote { mode: Vote, d: Row, a: Predicate, members: Row },
+    WaitCopies {
+        but: u32,
+    },
+    LoadMatrix {
+        count: usize,
+        transposed: bool,
+        d: [Row; 4],
+        address: Address,
+    },
+    Tensor {
+        tensor: Tensor,
+        d: [Row; 4],
+        a: [Row; 4],
+        b: [Row; 4],
+        c: [Row; 4],
+        metadata: Row,
+        selector: u32,
+    },
+    Shuffle {
+        mode: Shuffle,
+        d: Row,
+        p: Option<Row>,
+        a: Row,
+        b: Row,
+        c: Row,
+        members: Row,
+    },
+    Vote {
+        mode: Vote,
+        d: Row,
+        a: Predicate,
+        members: Row,
+    },
     /// `redux.sync`.
-    Reduce { fold: fn(u64, u64) -> u64, d: Row, a: Row, members: Row },
+    Reduce {
+        fold: fn(u64, u64) -> u64,
+        d: Row,
+        a: Row,
+        members: Row,
+    },
     /// `activemask`.
-    ActiveMask { d: Row },
+    ActiveMask {
+        d: Row,
+    },
     /// Orders memory; here everything is in order.
     Fence,
 }

@@ -51,7 +51,9 @@ pub(super) fn integer(name: &str, modifiers: &[&str], kind: Kind) -> Option<Func
         ("mul", ["wide"]) => match kind {
             Kind::Unsigned(16) => Two(|a, b| u64::from(a as u16) * u64::from(b as u16)),
             Kind::Unsigned(32) => Two(|a, b| u64::from(a as u32) * u64::from(b as u32)),
-            Kind::Signed(16) => Two(|a, b| (i32::from(a as i16) * i32::from(b as i16)) as u32 as u64),
+            Kind::Signed(16) => {
+                Two(|a, b| (i32::from(a as i16) * i32::from(b as i16)) as u32 as u64)
+            }
             Kind::Signed(32) => Two(|a, b| (i64::from(a as i32) * i64::from(b as i32)) as u64),
             _ => return None,
         },
@@ -65,9 +67,9 @@ pub(super) fn integer(name: &str, modifiers: &[&str], kind: Kind) -> Option<Func
             Kind::Signed(16) => Three(|a, b, c| {
                 (i32::from(a as i16) * i32::from(b as i16)).wrapping_add(c as i32) as u32 as u64
             }),
-            Kind::Signed(32) => {
-                Three(|a, b, c| (i64::from(a as i32) * i64::from(b as i32)).wrapping_add(c as i64) as u64)
-            }
+            Kind::Signed(32) => Three(|a, b, c| {
+                (i64::from(a as i32) * i64::from(b as i32)).wrapping_add(c as i64) as u64
+            }),
             _ => return None,
         },
         ("div", []) => {
@@ -76,7 +78,9 @@ pub(super) fn integer(name: &str, modifiers: &[&str], kind: Kind) -> Option<Func
         ("rem", []) => for_integers!(kind, Two, |a, b| if b == 0 { !0 } else { a.wrapping_rem(b) }),
         ("min", []) => for_integers!(kind, Two, |a, b| a.min(b)),
         ("max", []) => for_integers!(kind, Two, |a, b| a.max(b)),
-        ("abs", []) => for_integers!(kind, One, |a| if (a as i128) < 0 { (0 as T).wrapping_sub(a) } else { a }),
+        ("abs", []) => {
+            for_integers!(kind, One, |a| if (a as i128) < 0 { (0 as T).wrapping_sub(a) } else { a })
+        }
         ("neg", []) => for_integers!(kind, One, |a| (0 as T).wrapping_sub(a)),
         ("not", []) => for_integers!(kind, One, |a| !a),
         ("and", []) => for_integers!(kind, Two, |a, b| a & b),
@@ -90,8 +94,12 @@ pub(super) fn integer(name: &str, modifiers: &[&str], kind: Kind) -> Option<Func
             _ => return None,
         },
         ("shr", []) => match kind {
-            Kind::Unsigned(16) => Two(|a, b| u64::from((a as u16).checked_shr(b as u32).unwrap_or(0))),
-            Kind::Unsigned(32) => Two(|a, b| u64::from((a as u32).checked_shr(b as u32).unwrap_or(0))),
+            Kind::Unsigned(16) => {
+                Two(|a, b| u64::from((a as u16).checked_shr(b as u32).unwrap_or(0)))
+            }
+            Kind::Unsigned(32) => {
+                Two(|a, b| u64::from((a as u32).checked_shr(b as u32).unwrap_or(0)))
+            }
             Kind::Unsigned(64) => Two(|a, b| a.checked_shr(b as u32).unwrap_or(0)),
             Kind::Signed(16) => Two(|a, b| (a as i16 >> (b as u32).min(15)) as u16 as u64),
             Kind::Signed(32) => Two(|a, b| (a as i32 >> (b as u32).min(31)) as u32 as u64),
@@ -194,9 +202,8 @@ fn extract(a: u64, position: u64, length: u64, bits: u64, signed: bool) -> u64 {
 /// `bfi`: `b` with the lowest `length` bits of `a` at `position`.
 fn insert(a: u64, b: u64, position: u64, length: u64, bits: u64) -> u64 {
     let (position, length) = (position & 0xFF, length & 0xFF);
-    (0..length.min(bits.saturating_sub(position))).fold(b, |sum, i| {
-        sum & !(1 << (position + i)) | (a >> i & 1) << (position + i)
-    })
+    (0..length.min(bits.saturating_sub(position)))
+        .fold(b, |sum, i| sum & !(1 << (position + i)) | (a >> i & 1) << (position + i))
 }
 
 /// `prmt`: four bytes chosen from the eight of `a` and `b`, or their signs.

@@ -65,14 +65,17 @@ impl Memory {
             return Ok((self.latest, at));
         }
         let after = self.allocations.partition_point(|one| one.address <= address);
-        let found = after.checked_sub(1).and_then(|one| Some((one, inside(&self.allocations[one])?)));
+        let found =
+            after.checked_sub(1).and_then(|one| Some((one, inside(&self.allocations[one])?)));
         let Some((one, at)) = found else {
             let near = after.checked_sub(1).map(|one| &self.allocations[one]);
             let near = near.map_or("below all buffers".into(), |one| {
                 let offset = address - one.address;
                 format!("{offset} bytes into a buffer of {}", one.bytes.len())
             });
-            return Err(format!("{bytes} bytes at {address:#x} of global memory are outside: {near}"));
+            return Err(format!(
+                "{bytes} bytes at {address:#x} of global memory are outside: {near}"
+            ));
         };
         self.latest = one;
         Ok((one, at))
@@ -101,7 +104,11 @@ impl Memory {
             allocation.writers.resize(allocation.bytes.len(), 0);
             for writer in &mut allocation.writers[at..at + bytes] {
                 if *writer != 0 && *writer != thread {
-                    return Err(format!("{address:#x} of global memory is written twice, by threads {} and {} of the launch", *writer - 1, thread - 1));
+                    return Err(format!(
+                        "{address:#x} of global memory is written twice, by threads {} and {} of the launch",
+                        *writer - 1,
+                        thread - 1
+                    ));
                 }
                 *writer = thread;
             }

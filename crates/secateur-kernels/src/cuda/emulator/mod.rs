@@ -251,7 +251,13 @@ impl Backend for Machine {
             let text = launch.ptx.text.lines().nth((stop.line as usize).saturating_sub(1));
             let ([x, y, z], text) = (stop.block, text.unwrap_or_default().trim());
             let what = stop.what;
-            fault(kernel, format!("block ({x}, {y}, {z}), warp {}, line {} `{text}`: {what}", stop.warp, stop.line))
+            fault(
+                kernel,
+                format!(
+                    "block ({x}, {y}, {z}), warp {}, line {} `{text}`: {what}",
+                    stop.warp, stop.line
+                ),
+            )
         })
     }
 
@@ -278,7 +284,8 @@ fn check(grid: &block::Grid<'_>, properties: &Properties) -> Result<(), String> 
     if x == 0 || y == 0 || z == 0 || x > i32::MAX as u32 || y > 65_535 || z > 65_535 {
         return Err(format!("a grid of {x} x {y} x {z} blocks"));
     }
-    let (fixed, bytes, most) = (grid.entry.shared, grid.shared_bytes(), properties.shared_per_block);
+    let (fixed, bytes, most) =
+        (grid.entry.shared, grid.shared_bytes(), properties.shared_per_block);
     if fixed > 48 << 10 {
         return Err(format!("{fixed} bytes of static shared memory; 49152 is the most"));
     }

@@ -157,7 +157,8 @@ impl<'a> Parser<'a> {
     ) -> Result<(&'a str, Entry), String> {
         let name = self.next()?;
         let mut rows = Rows::new(variables);
-        let parameters = if self.peek() == Some("(") { self.parameters(&mut rows)? } else { vec![] };
+        let parameters =
+            if self.peek() == Some("(") { self.parameters(&mut rows)? } else { vec![] };
         let mut most_threads = None;
         loop {
             match self.next()? {
@@ -217,7 +218,7 @@ impl<'a> Parser<'a> {
                     self.body(rows, body, module)?;
                     rows.close();
                 }
-                ";" => {}
+                ";" | ".extern" => {}
                 ".loc" => self.skip_line(),
                 ".pragma" => while self.next()? != ";" {},
                 ".reg" => self.registers(rows)?,
@@ -229,7 +230,9 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     body.label(label);
                 }
-                word if word.starts_with('.') => return Err(format!("the emulator does not know {word}")),
+                word if word.starts_with('.') => {
+                    return Err(format!("the emulator does not know {word}"));
+                }
                 _ => {
                     self.at -= 1;
                     self.instruction(rows, body)?;
@@ -279,7 +282,8 @@ impl<'a> Parser<'a> {
         let operands = text::operands(&self.tokens[start..self.at])?;
         self.at += 1;
         for operation in decode::decode(name, &operands, rows)? {
-            if let (Operation::Branch { .. }, [Operand::Word(label)]) = (&operation, &operands[..]) {
+            if let (Operation::Branch { .. }, [Operand::Word(label)]) = (&operation, &operands[..])
+            {
                 body.branches.push((body.instructions.len(), body.scopes.clone(), *label));
             }
             body.instructions.push(Instruction { line, guard, operation });

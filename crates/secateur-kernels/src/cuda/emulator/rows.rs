@@ -115,7 +115,9 @@ impl<'a> Rows<'a> {
 
     pub fn address(&mut self, operand: &Operand<'a>) -> Result<Address, String> {
         match operand {
-            Operand::Address(base, offset) => Ok(Address { row: self.read(base)?, offset: *offset }),
+            Operand::Address(base, offset) => {
+                Ok(Address { row: self.read(base)?, offset: *offset })
+            }
             other => Err(format!("{other:?} where an address is needed")),
         }
     }

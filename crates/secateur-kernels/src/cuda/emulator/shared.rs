@@ -93,7 +93,10 @@ impl Shared {
         let at = address.checked_sub(BASE).map(|at| at as usize);
         at.filter(|at| at + bytes <= self.bytes.len()).ok_or_else(|| {
             let offset = address as i64 - BASE as i64;
-            format!("{bytes} bytes at {offset} of the block's {} bytes of shared memory are outside", self.bytes.len())
+            format!(
+                "{bytes} bytes at {offset} of the block's {} bytes of shared memory are outside",
+                self.bytes.len()
+            )
         })
     }
 
@@ -109,7 +112,10 @@ impl Shared {
         let (start, barrier, tick, warp) = (self.start, self.barrier, self.tick, place.warp());
         for (i, cell) in self.cells[at..at + bytes].iter_mut().enumerate() {
             if cell.written < start {
-                return Err(format!("byte {} of shared memory is read but was never written", at + i));
+                return Err(format!(
+                    "byte {} of shared memory is read but was never written",
+                    at + i
+                ));
             }
             if cell.written >= barrier || cell.state == State::Copying {
                 cell.is_visible(at + i, place, whole_warp)?;
@@ -129,7 +135,12 @@ impl Shared {
     }
 
     /// Where a thread changes a number atomically: those may meet, but not with other accesses.
-    pub fn update(&mut self, address: u64, bytes: usize, place: Place) -> Result<&mut [u8], String> {
+    pub fn update(
+        &mut self,
+        address: u64,
+        bytes: usize,
+        place: Place,
+    ) -> Result<&mut [u8], String> {
         let at = self.find(address, bytes)?;
         if self.cells[at..at + bytes].iter().any(|cell| cell.written < self.start) {
             return Err(format!("byte {at} of shared memory is updated but was never written"));
@@ -169,7 +180,10 @@ impl Shared {
         for (i, cell) in self.cells[at..at + bytes].iter_mut().enumerate() {
             let both_atomic = state == State::Atomic && cell.state == State::Atomic;
             let of_this_block = cell.written >= self.start;
-            if of_this_block && (cell.written >= self.barrier || cell.state == State::Copying) && !both_atomic {
+            if of_this_block
+                && (cell.written >= self.barrier || cell.state == State::Copying)
+                && !both_atomic
+            {
                 cell.is_visible(at + i, place, false)?;
             }
             if cell.read >= self.barrier && cell.readers & others != 0 {
@@ -195,12 +209,15 @@ impl Cell {
         let why = match self.state {
             State::Copying => "is still under way",
             _ if writer / 32 != place.warp() => "has no barrier behind it",
-            State::Copied if self.written >= place.synchronised && (whole_warp || writer != place.thread) => {
+            State::Copied
+                if self.written >= place.synchronised && (whole_warp || writer != place.thread) =>
+            {
                 "was waited for only by its own thread"
             }
             _ => return Ok(()),
         };
-        let what = if matches!(self.state, State::Copying | State::Copied) { "copy" } else { "write" };
+        let what =
+            if matches!(self.state, State::Copying | State::Copied) { "copy" } else { "write" };
         Err(format!(
             "race: byte {byte} of shared memory is touched here, but thread {writer}'s {what} to it in line {} {why}",
             self.write_line

@@ -148,8 +148,23 @@ mod tests {
         let found = tokens("@!%p1 ld.global.L2::128B\t%r1,\n[%rd1+-4]; // gone\n/* a\n */ L: ret;");
         let lines: Vec<(u32, &str)> = found.iter().map(|token| (token.line, token.text)).collect();
         let expected = [
-            (1, "@"), (1, "!"), (1, "%p1"), (1, "ld.global.L2::128B"), (1, "%r1"), (1, ","), (2, "["),
-            (2, "%rd1"), (2, "+"), (2, "-"), (2, "4"), (2, "]"), (2, ";"), (4, "L"), (4, ":"), (4, "ret"), (4, ";"),
+            (1, "@"),
+            (1, "!"),
+            (1, "%p1"),
+            (1, "ld.global.L2::128B"),
+            (1, "%r1"),
+            (1, ","),
+            (2, "["),
+            (2, "%rd1"),
+            (2, "+"),
+            (2, "-"),
+            (2, "4"),
+            (2, "]"),
+            (2, ";"),
+            (4, "L"),
+            (4, ":"),
+            (4, "ret"),
+            (4, ";"),
         ];
         assert_eq!(lines, expected);
     }
@@ -159,13 +174,15 @@ mod tests {
         let read = |text: &'static str| operands(&tokens(text)).unwrap();
         assert_eq!(read("%p1|%p2, !%p3"), [Operand::Pair("%p1", "%p2"), Operand::Not("%p3")]);
         let address = |base, offset| Operand::Address(Box::new(Operand::Word(base)), offset);
-        assert_eq!(read("[%rd1+-4], [%r1+8], [x]"), [address("%rd1", -4), address("%r1", 8), address("x", 0)]);
+        assert_eq!(
+            read("[%rd1+-4], [%r1+8], [x]"),
+            [address("%rd1", -4), address("%r1", 8), address("x", 0)]
+        );
         let vector = Operand::Vector(vec![Operand::Word("%r1"), Operand::Word("_")]);
-        assert_eq!(read("{%r1, _}, 0f3F800000, -0x10"), [
-            vector,
-            Operand::Number(0x3F80_0000),
-            Operand::Number(16_u64.wrapping_neg())
-        ]);
+        assert_eq!(
+            read("{%r1, _}, 0f3F800000, -0x10"),
+            [vector, Operand::Number(0x3F80_0000), Operand::Number(16_u64.wrapping_neg())]
+        );
         assert!(operands(&tokens("%r1 %r2")).is_err());
         assert!(operands(&tokens("{%r1")).is_err());
         assert!(operands(&tokens("12z")).is_err());

@@ -119,7 +119,10 @@ impl Warp {
                 }
                 Operation::Barrier { id } => {
                     if lanes != self.live {
-                        return Err(format!("a barrier that lanes {:#x} do not reach", self.live & !lanes));
+                        return Err(format!(
+                            "a barrier that lanes {:#x} do not reach",
+                            self.live & !lanes
+                        ));
                     }
                     around.counts.barriers += 1;
                     self.at += 1;
@@ -161,14 +164,19 @@ impl Warp {
                 let mut out = [0; 32];
                 for (i, part) in parts.iter().enumerate() {
                     let part = &self.rows[*part as usize];
-                    (0..32).for_each(|lane| out[lane] |= cut(part[lane], *bits) << (i as u32 * bits));
+                    (0..32)
+                        .for_each(|lane| out[lane] |= cut(part[lane], *bits) << (i as u32 * bits));
                 }
                 self.write(*d, out, lanes);
             }
             Operation::Split { parts, a, bits } => {
                 let whole = self.rows[*a as usize];
                 for (i, part) in parts.iter().enumerate() {
-                    self.write(*part, whole.map(|whole| cut(whole >> (i as u32 * bits), *bits)), lanes);
+                    self.write(
+                        *part,
+                        whole.map(|whole| cut(whole >> (i as u32 * bits), *bits)),
+                        lanes,
+                    );
                 }
             }
             Operation::ActiveMask { d } => self.write(*d, [lanes.into(); 32], lanes),
@@ -195,7 +203,8 @@ impl Warp {
             }
             Operation::Tensor { tensor, d, a, b, c, metadata, selector } => {
                 self.is_whole(lanes)?;
-                around.counts.mma_sp += u64::from(!matches!(tensor, super::instruction::Tensor::DenseFloat(_)));
+                around.counts.mma_sp +=
+                    u64::from(!matches!(tensor, super::instruction::Tensor::DenseFloat(_)));
                 self.tensor(*tensor, *d, [*a, *b, *c], *metadata, *selector)?;
             }
             memory => self.access(memory, lanes, line, around)?,
@@ -223,7 +232,8 @@ impl Warp {
         lanes: u32,
     ) {
         let [a, b] = a.map(|row| &self.rows[row as usize]);
-        let found = (0..32).fold(0, |found, lane| found | u32::from(test(a[lane], b[lane])) << lane);
+        let found =
+            (0..32).fold(0, |found, lane| found | u32::from(test(a[lane], b[lane])) << lane);
         let joined = [found, !found].map(|found| match combine {
             None => found,
             Some((Combine::And, other)) => found & self.holds(other),
@@ -295,7 +305,11 @@ impl Warp {
 
     /// An instruction that a warp executes as one.
     pub fn is_whole(&self, lanes: u32) -> Result<(), String> {
-        if lanes == ALL { Ok(()) } else { Err(format!("lanes {:#x} of the warp are not here", !lanes)) }
+        if lanes == ALL {
+            Ok(())
+        } else {
+            Err(format!("lanes {:#x} of the warp are not here", !lanes))
+        }
     }
 
     /// The lanes that an instruction names have to be those that execute it.
