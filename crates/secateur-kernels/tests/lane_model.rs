@@ -9,7 +9,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use secateur_kernels::cuda::{
     CudaError,
-    lane_model::{Float, Lanes, mma_float, mma_sp_float, mma_sp_s8},
+    lane_model::{Float, Lanes, mma_float, mma_s8, mma_sp_float, mma_sp_s8},
 };
 use secateur_storage::{
     device_order::{to_device_order, values_to_device_order},
@@ -211,6 +211,25 @@ fn the_dense_instruction_is_a_dense_product() {
         for (i, sum) in sums.iter().enumerate() {
             let (row, column) = place(0, lane, i);
             assert_eq!(*sum, expected[row][column] as f32 + 0.5);
+        }
+    }
+}
+
+#[test]
+fn the_dense_instruction_on_bytes_is_a_dense_product() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let (dense, b) = (input(64, &mut rng), input(32, &mut rng));
+    let dense: Vec<i32> = dense.into_iter().flatten().collect();
+    let a = lanes(|lane, i| {
+        let at = (lane / 4 + 8 * (i % 2)) * 32 + 4 * (lane % 4) + 16 * (i / 2);
+        u32::from_le_bytes(std::array::from_fn(|byte| dense[at + byte] as i8 as u8))
+    });
+    let expected = dense_product(&dense, [16, 32], &b);
+    let b = b_bytes(&[&b[..], &b[..]].concat(), 0).map(|lane| [lane[0], lane[1]]);
+    for (lane, sums) in mma_s8(&a, &b, &[[7; 4]; 32]).iter().enumerate() {
+        for (i, sum) in sums.iter().enumerate() {
+            let (row, column) = place(0, lane, i);
+            assert_eq!(*sum, expected[row][column] + 7);
         }
     }
 }

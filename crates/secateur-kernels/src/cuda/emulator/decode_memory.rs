@@ -193,9 +193,12 @@ pub(super) fn tensor<'a>(
         ["sync", "aligned", "m16n8k16", "row", "col", "f32", "bf16", "bf16", "f32"] => {
             (Tensor::DenseFloat(Float::Bf16), 2)
         }
+        ["sync", "aligned", "m16n8k32", "row", "col", "s32", "s8", "s8", "s32"] => {
+            (Tensor::DenseBytes, 2)
+        }
         _ => return Ok(None),
     };
-    let sparse = !matches!(tensor, Tensor::DenseFloat(_));
+    let sparse = tensor.is_sparse();
     let (metadata, selector) = match &operands[4.min(operands.len())..] {
         [metadata, Operand::Number(selector)] if sparse => (rows.read(metadata)?, *selector as u32),
         [] if !sparse => (0, 0),

@@ -4,7 +4,7 @@ use super::{
     instruction::{Predicate, Row, Shuffle, Tensor, Vote},
     warp::{ALL, Warp},
 };
-use crate::cuda::lane_model::{Lanes, mma_float, mma_sp_float, mma_sp_s8};
+use crate::cuda::lane_model::{Lanes, mma_float, mma_s8, mma_sp_float, mma_sp_s8};
 
 impl Warp {
     /// `shfl.sync`, as PTX ISA 7.8, section 9.7.8.6 has it.
@@ -66,19 +66,19 @@ impl Warp {
         let (a, b, c) = (self.gather::<4>(a), b, self.gather::<4>(c));
         let metadata = self.rows[metadata as usize].map(|word| word as u32);
         let floats = |c: &Lanes<u32, 4>| c.map(|lane| lane.map(f32::from_bits));
-        let bits = |d: Lanes<f32, 4>| d.map(|lane| lane.map(f32::to_bits));
+        let float_bits = |d: Lanes<f32, 4>| d.map(|lane| lane.map(f32::to_bits));
+        let integers = |c: &Lanes<u32, 4>| c.map(|lane| lane.map(|word| word as i32));
+        let integer_bits = |d: Lanes<i32, 4>| d.map(|lane| lane.map(|word| word as u32));
+        let (four, two) = (|| self.gather::<4>(b), || self.gather([b[0], b[1]]));
         let sums = match tensor {
             Tensor::SparseFloat(float) => {
-                mma_sp_float(float, &a, &self.gather(b), &floats(&c), &metadata, selector).map(bits)
+                mma_sp_float(float, &a, &four(), &floats(&c), &metadata, selector).map(float_bits)
             }
             Tensor::SparseBytes => {
-                let c = c.map(|lane| lane.map(|word| word as i32));
-                let d = mma_sp_s8(&a, &self.gather(b), &c, &metadata);
-                d.map(|d| d.map(|lane| lane.map(|word| word as u32)))
+                mma_sp_s8(&a, &four(), &integers(&c), &metadata).map(integer_bits)
             }
-            Tensor::DenseFloat(float) => {
-                Ok(bits(mma_float(float, &a, &self.gather([b[0], b[1]]), &floats(&c))))
-            }
+            Tensor::DenseFloat(float) => Ok(float_bits(mma_float(float, &a, &two(), &floats(&c)))),
+            Tensor::DenseBytes => Ok(integer_bits(mma_s8(&a, &two(), &integers(&c)))),
         };
         let sums = sums.map_err(|error| error.to_string())?;
         for (i, row) in d.into_iter().enumerate() {

@@ -123,6 +123,14 @@ pub(super) enum Tensor {
     SparseFloat(Float),
     SparseBytes,
     DenseFloat(Float),
+    DenseBytes,
+}
+
+impl Tensor {
+    /// Whether it takes metadata.
+    pub fn is_sparse(self) -> bool {
+        matches!(self, Self::SparseFloat(_) | Self::SparseBytes)
+    }
 }
 
 /// What an instruction does.

@@ -203,8 +203,7 @@ impl Warp {
             }
             Operation::Tensor { tensor, d, a, b, c, metadata, selector } => {
                 self.is_whole(lanes)?;
-                around.counts.mma_sp +=
-                    u64::from(!matches!(tensor, super::instruction::Tensor::DenseFloat(_)));
+                around.counts.mma_sp += u64::from(tensor.is_sparse());
                 self.tensor(*tensor, *d, [*a, *b, *c], *metadata, *selector)?;
             }
             memory => self.access(memory, lanes, line, around)?,

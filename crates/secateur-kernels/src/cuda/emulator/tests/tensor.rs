@@ -1,7 +1,7 @@
 //! `ldmatrix` and the tensor core's instructions, from memory to memory.
 
 use super::*;
-use crate::cuda::lane_model::{Float, Lanes, mma_float, mma_sp_float, mma_sp_s8};
+use crate::cuda::lane_model::{Float, Lanes, mma_float, mma_s8, mma_sp_float, mma_sp_s8};
 
 /// Numbers that look random.
 fn noise(count: usize, seed: u32) -> Vec<u32> {
@@ -103,6 +103,10 @@ fn tensor_instructions_are_the_lane_model() {
     );
     let expected =
         mma_sp_s8(&a, &b, &c.map(|lane| lane.map(|word| word as i32)), &metadata).unwrap();
+    gives(text, 32, &words, &expected.map(|lane| lane.map(|sum| sum as u32)).concat());
+    let text = product("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32", "%r4, %r5", "");
+    let expected =
+        mma_s8(&a, &b.map(|lane| [lane[0], lane[1]]), &c.map(|lane| lane.map(|word| word as i32)));
     gives(text, 32, &words, &expected.map(|lane| lane.map(|sum| sum as u32)).concat());
 }
 
