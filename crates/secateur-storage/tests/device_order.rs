@@ -7,7 +7,9 @@
 use proptest::prelude::*;
 use secateur_storage::{
     StorageError,
-    device_order::{block, from_device_order, to_device_order},
+    device_order::{
+        block, from_device_order, to_device_order, values_from_device_order, values_to_device_order,
+    },
     semi_structured::{
         MetadataWord, compress, expand, indices_from_metadata, metadata_from_indices, verify,
     },
@@ -178,6 +180,17 @@ proptest! {
     }
 
     #[test]
+    fn values_come_back(rows in 0_usize..4, cols in 0_usize..4) {
+        let values: Vec<u32> = (0..(32 * rows * 16 * cols) as u32).collect();
+        let shape = [32 * rows, 32 * cols];
+        let device = values_to_device_order::<_, u16>(&values, shape).unwrap();
+        prop_assert_eq!(&values_from_device_order::<_, u16>(&device, shape).unwrap(), &values);
+        let shape = [16 * rows, 64 * cols];
+        let device = values_to_device_order::<_, u32>(&values, shape).unwrap();
+        prop_assert_eq!(&values_from_device_order::<_, u32>(&device, shape).unwrap(), &values);
+    }
+
+    #[test]
     fn any_words_are_a_weight_or_a_typed_error(words in prop::collection::vec(any::<u16>(), 4)) {
         let nibbles = || words.iter().flat_map(|word| (0..4).map(move |group| word >> (4 * group) & 0xF));
         let bad = nibbles().position(|n| ![0x4, 0x8, 0x9, 0xC, 0xD, 0xE].contains(&n));
@@ -221,6 +234,35 @@ fn only_whole_blocks_have_a_device_order() {
     refused::<u32>([24, 64], 16);
     refused::<u32>([16, 96], 64);
     assert_eq!((block::<u16>(), block::<u32>()), ([32, 32], [16, 64]));
+}
+
+#[test]
+fn values_lie_as_lanes_load_them() {
+    // A value is 1000 times its row and its place among the kept ones.
+    let values = |[m, k]: [usize; 2]| -> Vec<usize> {
+        (0..m * k / 2).map(|at| at / (k / 2) * 1000 + at % (k / 2)).collect()
+    };
+    let device = values_to_device_order::<_, u16>(&values([64, 64]), [64, 64]).unwrap();
+    // Lane 6 of the first instruction: g = 1, t = 2, registers at rows 1 and 9, kept values 4 and 12.
+    assert_eq!(device[48..56], [1004, 1005, 9004, 9005, 1012, 1013, 9012, 9013]);
+    // The same lane of the second instruction, of the block below, and of the block to the right.
+    assert_eq!(device[256 + 48..][..4], [17004, 17005, 25004, 25005]);
+    assert_eq!(device[512 + 48..][..4], [33004, 33005, 41004, 41005]);
+    assert_eq!(device[1024 + 48..][..4], [1020, 1021, 9020, 9021]);
+
+    let device = values_to_device_order::<_, u32>(&values([32, 128]), [32, 128]).unwrap();
+    assert_eq!(device[6 * 16..][..8], [1008, 1009, 1010, 1011, 9008, 9009, 9010, 9011]);
+    assert_eq!(device[6 * 16 + 8..][..4], [1024, 1025, 1026, 1027]);
+    assert_eq!(device[512 + 6 * 16..][..2], [17008, 17009]);
+    assert_eq!(device[1024 + 6 * 16..][..2], [1040, 1041]);
+}
+
+#[test]
+fn values_of_another_shape_are_refused() {
+    let refused = values_to_device_order::<_, u16>(&[0_u16; 32 * 16], [16, 64]);
+    assert!(matches!(refused, Err(StorageError::Multiple { multiple: 32, .. })));
+    let refused = values_from_device_order::<_, u32>(&[0_u8; 511], [16, 64]);
+    assert!(matches!(refused, Err(StorageError::Length { found: 511, expected: 512, .. })));
 }
 
 #[test]

@@ -172,6 +172,29 @@ pub fn mma_float(
     collect(c, |c, row, column| (f64::from(c) + sums[row][column]) as f32)
 }
 
+/// `mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32`, the dense instruction on bytes: exact; sums wrap around.
+pub fn mma_s8(a: &Lanes<u32, 4>, b: &Lanes<u32, 2>, c: &Lanes<i32, 4>) -> Lanes<i32, 4> {
+    let bytes = |word: u32| word.to_le_bytes().map(|byte| i32::from(byte as i8));
+    let mut columns = [[0_i32; 32]; 8];
+    for (lane, registers) in b.iter().enumerate() {
+        for (i, word) in registers.iter().enumerate() {
+            columns[lane / 4][16 * i + 4 * (lane % 4)..][..4].copy_from_slice(&bytes(*word));
+        }
+    }
+    let mut sums = [[0_i32; 8]; 16];
+    for (lane, registers) in a.iter().enumerate() {
+        for (i, word) in registers.iter().enumerate() {
+            let (row, k) = (lane / 4 + 8 * (i % 2), 4 * (lane % 4) + 16 * (i / 2));
+            for (at, value) in bytes(*word).into_iter().enumerate() {
+                for (sum, column) in sums[row].iter_mut().zip(&columns) {
+                    *sum += value * column[k + at];
+                }
+            }
+        }
+    }
+    collect(c, |c: i32, row, column| c.wrapping_add(sums[row][column]))
+}
+
 /// The accumulators of all lanes, from those before and a function of row and column.
 fn collect<T: Copy>(c: &Lanes<T, 4>, sum: impl Fn(T, usize, usize) -> T) -> Lanes<T, 4> {
     std::array::from_fn(|lane| {

@@ -11,6 +11,7 @@
 pub mod check;
 mod device;
 mod element;
+pub mod emulator;
 mod error;
 mod host;
 mod kernels;
@@ -25,6 +26,7 @@ mod random;
 mod weight;
 
 pub use device::{Device, DeviceBuffer, Properties};
+pub use emulator::{Copies, Counts, Emulator, Schedule, Warps};
 pub use error::CudaError;
 pub use kernels::{EmbeddedKernel, Function, embedded};
 pub use measured::{Measurement, Measurements};
