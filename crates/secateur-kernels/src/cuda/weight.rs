@@ -229,8 +229,9 @@ fn lay_out<T: Pod, W: MetadataWord>(
     let [rows, cols] = padded;
     let (slots, size) = (indices.slots(), size_of::<T>());
     let mut values = vec![T::zeroed(); rows * cols / 2];
-    // Places 0 and 1 of a group that stores nothing.
-    let mut nibbles = vec![0x44; rows * cols / 8];
+    // Places 2 and 3, as everywhere for a group that keeps nothing. No places, 0x0, would be metadata for which the
+    // instruction has no meaning.
+    let mut nibbles = vec![0xEE; rows * cols / 8];
     if slots > 0 {
         let lines = values.chunks_exact_mut(cols / 2).zip(nibbles.chunks_exact_mut(cols / 8));
         let stored = data.chunks_exact(slots * size);
@@ -240,7 +241,7 @@ fn lay_out<T: Pod, W: MetadataWord>(
             nibbles[..found.len()].copy_from_slice(found);
             // An odd number of groups leaves half a byte.
             if slots / 2 % 2 == 1 {
-                nibbles[found.len() - 1] |= 0x40;
+                nibbles[found.len() - 1] |= 0xE0;
             }
         }
     }

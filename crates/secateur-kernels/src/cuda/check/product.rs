@@ -169,7 +169,7 @@ impl Numbers {
 fn share(element: Element, activation: Activation, bits: u16, value: f64, summed: f64) -> f64 {
     let (found, half_ulp, least) = match element {
         Element::F16 => (f16::from_bits(bits).to_f64(), 2.0_f64.powi(-11), 2.0_f64.powi(-25)),
-        _ => (bf16::from_bits(bits).to_f64(), 2.0_f64.powi(-8) / 2.0, f64::from(f32::MIN_POSITIVE)),
+        _ => (bf16::from_bits(bits).to_f64(), 2.0_f64.powi(-8), f64::from(f32::MIN_POSITIVE)),
     };
     let expected = match activation {
         Activation::None => value,

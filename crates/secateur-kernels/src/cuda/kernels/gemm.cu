@@ -140,10 +140,11 @@ template <typename T> struct Tile {
       copy_async(to + VALUES + token * STEP + (chunk ^ token % 8) * 16,
                  x + i * 16 * x_stride + stage * STEP, i * 16 < tokens_left ? min(left, 16) : 0);
     }
+    // Below W's lower end values are zero, and zeros are no metadata that the instruction takes: read row 0's again.
     u32 at = thread % (METADATA / 32) * 16, half = thread / (METADATA / 32);
     if (half < 2)
-      copy_async(to + VALUES + X + half * (METADATA / 2) + at, metadata + (2 * stage + half) * metadata_half + at,
-                 at < metadata_left ? 16 : 0);
+      copy_async(to + VALUES + X + half * (METADATA / 2) + at,
+                 metadata + (2 * stage + half) * metadata_half + (at < metadata_left ? at : 0), 16);
   }
 
   // Multiplies a stage into a warp's 64 rows x 64 tokens.
