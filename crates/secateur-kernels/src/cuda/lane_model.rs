@@ -34,7 +34,6 @@
 
 use super::CudaError;
 use half::{bf16, f16};
-use std::ops::{AddAssign, Mul};
 
 /// `N` registers of each of the 32 lanes of a warp.
 pub type Lanes<T, const N: usize> = [[T; N]; 32];
@@ -127,7 +126,11 @@ pub fn mma_sp_s8(
                 for (value, place) in
                     values.iter().zip(places(metadata[source], source, group % 8)?)
                 {
-                    add(&mut sums[row], i32::from(*value as i8), &dense[4 * group + place]);
+                    add_integers(
+                        &mut sums[row],
+                        i32::from(*value as i8),
+                        &dense[4 * group + place],
+                    );
                 }
             }
         }
@@ -182,7 +185,7 @@ pub fn mma_s8(a: &Lanes<u32, 4>, b: &Lanes<u32, 2>, c: &Lanes<i32, 4>) -> Lanes<
         for (i, word) in registers.iter().enumerate() {
             let (row, k) = (lane / 4 + 8 * (i % 2), 4 * (lane % 4) + 16 * (i / 2));
             for (at, value) in bytes(*word).into_iter().enumerate() {
-                add(&mut sums[row], value, &dense[k + at]);
+                add_integers(&mut sums[row], value, &dense[k + at]);
             }
         }
     }
@@ -190,8 +193,14 @@ pub fn mma_s8(a: &Lanes<u32, 4>, b: &Lanes<u32, 2>, c: &Lanes<i32, 4>) -> Lanes<
 }
 
 /// One value of A times its row of B, onto a row of sums.
-fn add<T: Copy + Mul<Output = T> + AddAssign>(sums: &mut [T; 8], value: T, row: &[T; 8]) {
-    sums.iter_mut().zip(row).for_each(|(sum, other)| *sum += value * *other);
+fn add(sums: &mut [f64; 8], value: f64, row: &[f64; 8]) {
+    sums.iter_mut().zip(row).for_each(|(sum, other)| *sum += value * other);
+}
+
+/// The same of integers, which wrap around.
+fn add_integers(sums: &mut [i32; 8], value: i32, row: &[i32; 8]) {
+    let add = |sum: i32, other: i32| sum.wrapping_add(value.wrapping_mul(other));
+    sums.iter_mut().zip(row).for_each(|(sum, other)| *sum = add(*sum, *other));
 }
 
 /// The accumulators of all lanes, from those before and a function of row and column.
