@@ -3,6 +3,7 @@
 //! Weights are compressed, put in the device's order, loaded as 32 lanes load them and multiplied by the model of
 //! the instruction. Numbers are small integers, so that every sum is exact and nothing has to be close.
 #![cfg(feature = "cuda")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use half::{bf16, f16};
 use rand::{Rng, RngExt, SeedableRng};

@@ -73,13 +73,12 @@ pub fn mma_sp_float(
         return Err(CudaError::Selector { selector, most: 1 });
     }
     let element = |word: u32, at: usize| f64::from(float.to_f32((word >> (16 * at)) as u16));
-    // Columns of B, each contiguous: that is how they are summed.
-    let mut columns = [[0.0_f64; 32]; 8];
+    let mut dense = [[0.0_f64; 8]; 32];
     for (lane, registers) in b.iter().enumerate() {
         for (i, word) in registers.iter().enumerate() {
             let row = 8 * i + 2 * (lane % 4);
-            columns[lane / 4][row] = element(*word, 0);
-            columns[lane / 4][row + 1] = element(*word, 1);
+            dense[row][lane / 4] = element(*word, 0);
+            dense[row + 1][lane / 4] = element(*word, 1);
         }
     }
     let mut sums = [[0.0_f64; 8]; 16];
@@ -92,9 +91,7 @@ pub fn mma_sp_float(
             let places = places(metadata[source], source, 4 * (i % 2) + group % 4)?;
             for (at, place) in places.into_iter().enumerate() {
                 let value = element(*word, at);
-                for (sum, column) in sums[row].iter_mut().zip(&columns) {
-                    *sum += value * column[4 * group + place];
-                }
+                add(&mut sums[row], value, &dense[4 * group + place]);
             }
         }
     }
@@ -110,11 +107,11 @@ pub fn mma_sp_s8(
     c: &Lanes<i32, 4>,
     metadata: &[u32; 32],
 ) -> Result<Lanes<i32, 4>, CudaError> {
-    let mut columns = [[0_i32; 64]; 8];
+    let mut dense = [[0_i32; 8]; 64];
     for (lane, registers) in b.iter().enumerate() {
         for (i, word) in registers.iter().enumerate() {
             for (at, byte) in word.to_le_bytes().into_iter().enumerate() {
-                columns[lane / 4][16 * i + 4 * (lane % 4) + at] = i32::from(byte as i8);
+                dense[16 * i + 4 * (lane % 4) + at][lane / 4] = i32::from(byte as i8);
             }
         }
     }
@@ -129,9 +126,11 @@ pub fn mma_sp_s8(
                 for (value, place) in
                     values.iter().zip(places(metadata[source], source, group % 8)?)
                 {
-                    for (sum, column) in sums[row].iter_mut().zip(&columns) {
-                        *sum += i32::from(*value as i8) * column[4 * group + place];
-                    }
+                    add_integers(
+                        &mut sums[row],
+                        i32::from(*value as i8),
+                        &dense[4 * group + place],
+                    );
                 }
             }
         }
@@ -149,12 +148,12 @@ pub fn mma_float(
     c: &Lanes<f32, 4>,
 ) -> Lanes<f32, 4> {
     let element = |word: u32, at: usize| f64::from(float.to_f32((word >> (16 * at)) as u16));
-    let mut columns = [[0.0_f64; 16]; 8];
+    let mut dense = [[0.0_f64; 8]; 16];
     for (lane, registers) in b.iter().enumerate() {
         for (i, word) in registers.iter().enumerate() {
             let row = 8 * i + 2 * (lane % 4);
-            columns[lane / 4][row] = element(*word, 0);
-            columns[lane / 4][row + 1] = element(*word, 1);
+            dense[row][lane / 4] = element(*word, 0);
+            dense[row + 1][lane / 4] = element(*word, 1);
         }
     }
     let mut sums = [[0.0_f64; 8]; 16];
@@ -163,9 +162,7 @@ pub fn mma_float(
             for at in 0..2 {
                 let (row, k) = (lane / 4 + 8 * (i % 2), 2 * (lane % 4) + 8 * (i / 2) + at);
                 let value = element(*word, at);
-                for (sum, column) in sums[row].iter_mut().zip(&columns) {
-                    *sum += value * column[k];
-                }
+                add(&mut sums[row], value, &dense[k]);
             }
         }
     }
@@ -175,10 +172,12 @@ pub fn mma_float(
 /// `mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32`, the dense instruction on bytes: exact; sums wrap around.
 pub fn mma_s8(a: &Lanes<u32, 4>, b: &Lanes<u32, 2>, c: &Lanes<i32, 4>) -> Lanes<i32, 4> {
     let bytes = |word: u32| word.to_le_bytes().map(|byte| i32::from(byte as i8));
-    let mut columns = [[0_i32; 32]; 8];
+    let mut dense = [[0_i32; 8]; 32];
     for (lane, registers) in b.iter().enumerate() {
         for (i, word) in registers.iter().enumerate() {
-            columns[lane / 4][16 * i + 4 * (lane % 4)..][..4].copy_from_slice(&bytes(*word));
+            for (at, value) in bytes(*word).into_iter().enumerate() {
+                dense[16 * i + 4 * (lane % 4) + at][lane / 4] = value;
+            }
         }
     }
     let mut sums = [[0_i32; 8]; 16];
@@ -186,13 +185,22 @@ pub fn mma_s8(a: &Lanes<u32, 4>, b: &Lanes<u32, 2>, c: &Lanes<i32, 4>) -> Lanes<
         for (i, word) in registers.iter().enumerate() {
             let (row, k) = (lane / 4 + 8 * (i % 2), 4 * (lane % 4) + 16 * (i / 2));
             for (at, value) in bytes(*word).into_iter().enumerate() {
-                for (sum, column) in sums[row].iter_mut().zip(&columns) {
-                    *sum += value * column[k + at];
-                }
+                add_integers(&mut sums[row], value, &dense[k + at]);
             }
         }
     }
     collect(c, |c: i32, row, column| c.wrapping_add(sums[row][column]))
+}
+
+/// One value of A times its row of B, onto a row of sums.
+fn add(sums: &mut [f64; 8], value: f64, row: &[f64; 8]) {
+    sums.iter_mut().zip(row).for_each(|(sum, other)| *sum += value * other);
+}
+
+/// The same of integers, which wrap around.
+fn add_integers(sums: &mut [i32; 8], value: i32, row: &[i32; 8]) {
+    let add = |sum: i32, other: i32| sum.wrapping_add(value.wrapping_mul(other));
+    sums.iter_mut().zip(row).for_each(|(sum, other)| *sum = add(*sum, *other));
 }
 
 /// The accumulators of all lanes, from those before and a function of row and column.

@@ -50,10 +50,10 @@ impl Conversion {
 
     /// The bits of the converted value.
     pub fn apply(self, bits: u64) -> u64 {
-        if self.from.is_float() { self.from_float(bits) } else { self.from_integer(bits) }
+        if self.from.is_float() { self.of_float(bits) } else { self.of_integer(bits) }
     }
 
-    fn from_integer(self, bits: u64) -> u64 {
+    fn of_integer(self, bits: u64) -> u64 {
         let value = widen(bits, self.from);
         match self.to {
             Kind::F32 => u64::from((value as f32).to_bits()),
@@ -66,7 +66,7 @@ impl Conversion {
         }
     }
 
-    fn from_float(self, bits: u64) -> u64 {
+    fn of_float(self, bits: u64) -> u64 {
         let mut value = match self.from {
             Kind::F16 => f16::from_bits(bits as u16).to_f64(),
             Kind::Bf16 => bf16::from_bits(bits as u16).to_f64(),

@@ -2,9 +2,10 @@
 //!
 //! Time goes on (a *tick*) when the block passes a barrier and when a warp synchronises itself. A byte knows the
 //! tick, thread and line of its latest write and read. Two warps that touch it since the latest barrier, one of
-//! them writing, race: a fault, whether or not this run's order happened to give the right number. What `cp.async`
-//! brings is nobody's while it is under way; once waited for it belongs to the thread that issued it, after a
-//! `bar.warp.sync` to its warp, after a barrier to all.
+//! them writing, race: a fault, whether or not this run's order happened to give the right number. So do two lanes
+//! of a warp, unless `bar.warp.sync` is between them, where the first one wrote; lanes that only run in step do not
+//! have to. What `cp.async` brings is nobody's while it is under way; once waited for it belongs to the thread that
+//! issued it, after a `bar.warp.sync` to its warp, after a barrier to all.
 
 use super::memory::aligned;
 
@@ -209,10 +210,12 @@ impl Cell {
         let why = match self.state {
             State::Copying => "is still under way",
             _ if writer / 32 != place.warp() => "has no barrier behind it",
-            State::Copied
-                if self.written >= place.synchronised && (whole_warp || writer != place.thread) =>
-            {
+            _ if self.written < place.synchronised => return Ok(()),
+            State::Copied if whole_warp || writer != place.thread => {
                 "was waited for only by its own thread"
+            }
+            State::Stored | State::Atomic if whole_warp || writer != place.thread => {
+                "has no bar.warp.sync behind it"
             }
             _ => return Ok(()),
         };

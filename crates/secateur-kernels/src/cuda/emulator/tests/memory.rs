@@ -108,7 +108,7 @@ fn copies_that_are_waited_for() {
     let input: Vec<u32> = (0..256).collect();
     gives(copies("", "cp.async.wait_group 0;", 0), 64, &input, &input);
     gives(copies("", "cp.async.wait_all; bar.warp.sync -1;", 0), 64, &input, &input);
-    let away = |threads: u32| -> Vec<u32> { input.iter().map(|n| n ^ 4 * threads).collect() };
+    let away = |threads: u32| -> Vec<u32> { input.iter().map(|n| n ^ (4 * threads)).collect() };
     gives(copies("", "cp.async.wait_group 0; bar.warp.sync -1;", 1), 64, &input, &away(1));
     gives(copies("", "cp.async.wait_group 0; bar.sync 0;", 32), 64, &input, &away(32));
     // Only the first six bytes are read, the others are zeros; and none of an address that means nothing.

@@ -143,18 +143,32 @@ fn a_missing_barrier_is_seen() {
     };
     is_fault(text(""), 64, "race");
     gives(text("bar.sync 0;"), 64, &[0; 64], &[]);
-    // Two warps write one word.
-    is_fault(
-        kernel(4, 4, ".shared .align 4 .b8 word[4]; st.shared.u32 [word], %t;"),
-        64,
-        "has no barrier behind it",
-    );
-    gives(
-        kernel(4, 4, ".shared .align 4 .b8 word[4]; st.shared.u32 [word], %t;"),
-        32,
-        &[0; 32],
-        &[],
-    );
+    // One lane of each warp writes the same word.
+    let first = "and.b32 %r1, %t, 31; setp.eq.u32 %p1, %r1, 0;";
+    let body = format!(".shared .align 4 .b8 word[4]; {first} @%p1 st.shared.u32 [word], %t;");
+    is_fault(kernel(4, 4, &body), 64, "has no barrier behind it");
+    gives(kernel(4, 4, &body), 32, &[0; 32], &[]);
+}
+
+#[test]
+fn lanes_in_step_are_not_synchronised() {
+    let text = |between: &str| {
+        kernel(
+            4,
+            4,
+            &format!(
+                ".shared .align 4 .b8 words[256];
+                mov.u32 %r2, words; shl.b32 %r3, %t, 2; add.u32 %r4, %r2, %r3; xor.b32 %r5, %r4, 4;
+                st.shared.u32 [%r4], %t; {between}
+                ld.shared.u32 %r6, [%r5]; st.global.u32 [%out], %r6;"
+            ),
+        )
+    };
+    is_fault(text(""), 64, "has no bar.warp.sync behind it");
+    gives(text("bar.warp.sync 0xffffffff;"), 64, &[0; 64], &numbers(64, |n| n ^ 1));
+    // Nor may two lanes store to one word at once.
+    let word = ".shared .align 4 .b8 word[4]; st.shared.u32 [word], %t;";
+    is_fault(kernel(4, 4, word), 32, "has no bar.warp.sync behind it");
 }
 
 #[test]
