@@ -8,6 +8,7 @@ mod convert;
 mod data;
 mod gguf;
 mod inspect;
+mod kernels;
 mod measure;
 mod methods;
 mod observations;
@@ -44,6 +45,7 @@ enum Command {
     Verify(verify::Args),
     Bench(bench::Args),
     Calibrate(calibrate::Args),
+    Kernels(kernels::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Permute(args) => permute::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => return answered(inspect::run(args)),
+        Command::Kernels(args) => return answered(kernels::run(args)),
         Command::Verify(args) => return answered(verify::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Calibrate(args) => calibrate::run(args),

@@ -8,8 +8,16 @@
 //! Reading order: `lane_model.rs` (what the instruction computes), `device.rs` (what a card is to us),
 //! `kernels/small_batch.cu`, `kernels/gemm.cu`, `emulator/` (the same PTX, executed on the CPU and watched).
 
+mod cublas;
 mod device;
+mod driver;
 mod error;
+mod kernels;
+mod library;
+mod nvrtc;
 
+pub use cublas::{Dense, Gemm, GemmType};
 pub use device::{Device, DeviceBuffer, Properties};
 pub use error::CudaError;
+pub use kernels::{EmbeddedKernel, Function, embedded};
+pub use nvrtc::{Compiled, Nvrtc, Target};
