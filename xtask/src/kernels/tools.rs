@@ -23,7 +23,7 @@ pub fn nvrtc(asked: Option<&Path>) -> Result<Nvrtc> {
         Some(place) => Nvrtc::load(Some(&place)),
         None => Nvrtc::load(Some(&workspace::cuda())).or_else(|_| Nvrtc::load(None)),
     };
-    let nvrtc = nvrtc.with_context(|| format!("kernels are compiled by NVRTC 11.8 ({WHEEL})"))?;
+    let nvrtc = nvrtc.context("kernels are compiled by NVRTC 11.8")?;
     let (major, minor) = nvrtc.version();
     if (major, minor) != VERSION {
         bail!(

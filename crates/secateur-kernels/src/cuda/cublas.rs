@@ -186,17 +186,17 @@ impl Dense {
     ) -> Result<(), CudaError> {
         let Gemm { dtype, rows, cols, tokens } = gemm;
         let ([input, output, compute], [wide_in, wide_out]) = dtype.codes();
-        for (buffer, count, wide) in [
-            (w, [rows, cols], wide_in),
-            (x, [tokens, cols], wide_in),
-            (y, [tokens, rows], wide_out),
+        for (what, buffer, count, wide) in [
+            ("w", w, [rows, cols], wide_in),
+            ("x", x, [tokens, cols], wide_in),
+            ("y", y, [tokens, rows], wide_out),
         ] {
             let bytes = count[0].saturating_mul(count[1]).saturating_mul(wide);
             if bytes > buffer.bytes() {
                 return Err(CudaError::Buffer { bytes, buffer: buffer.bytes() });
             }
             if !buffer.device().is(&self.device) {
-                return Err(CudaError::OtherDevice);
+                return Err(CudaError::OtherDevice { what });
             }
         }
         let too_long = |_| CudaError::Call {

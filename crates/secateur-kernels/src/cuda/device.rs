@@ -41,6 +41,8 @@ pub(crate) enum Argument {
     Address(u64),
     /// A 32-bit number.
     U32(u32),
+    /// A 64-bit number.
+    U64(u64),
 }
 
 /// One kernel to run: a function of a module, over so many blocks.

@@ -219,7 +219,7 @@ impl Backend for Driver {
             .arguments
             .iter()
             .map(|&argument| match argument {
-                Argument::Address(address) => address,
+                Argument::Address(value) | Argument::U64(value) => value,
                 Argument::U32(number) => number.into(),
             })
             .collect();

@@ -129,13 +129,16 @@ pub enum CudaError {
         /// Bytes of the buffer.
         buffer: usize,
     },
+    /// Buffers of two devices in one call.
+    #[error("{what} lies on another device than the weight")]
+    OtherDevice {
+        /// Which argument.
+        what: &'static str,
+    },
     /// The emulator was asked how long something takes.
     #[error("an emulated device has no clock; times are measured on a card")]
     NoClock,
     /// A library of CUDA was to work on the emulator.
     #[error("an emulated device has no stream; CUDA's own libraries run on a card")]
     NoStream,
-    /// A buffer of one device was given to another.
-    #[error("a buffer belongs to another device; upload it to this one")]
-    OtherDevice,
 }

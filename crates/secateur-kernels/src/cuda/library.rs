@@ -6,6 +6,7 @@
 
 use super::CudaError;
 use std::{
+    error::Error,
     ffi::{OsStr, OsString},
     fs, mem,
     ops::Deref,
@@ -39,7 +40,11 @@ impl Library {
                     let loaded = mem::ManuallyDrop::new(loaded);
                     return Ok(Self { file: name.into(), loaded });
                 }
-                Err(error) => said.push(error.to_string()),
+                // What the loader said is the cause.
+                Err(error) => said.push(match error.source() {
+                    Some(cause) => cause.to_string(),
+                    None => format!("{}: {error}", name.display()),
+                }),
             }
         }
         Err(said.join("; "))

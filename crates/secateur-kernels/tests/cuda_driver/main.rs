@@ -118,7 +118,7 @@ fn dense_products_are_those_of_rows() {
     let long = Gemm { tokens: tokens + 1, ..gemm };
     assert_eq!(dense.gemm(long, &w, &x, &y), Err(CudaError::Buffer { bytes: 24, buffer: 16 }));
     let other = open(&driver, 0).unwrap().zeros(64).unwrap();
-    assert_eq!(dense.gemm(gemm, &w, &other, &y), Err(CudaError::OtherDevice));
+    assert_eq!(dense.gemm(gemm, &w, &other, &y), Err(CudaError::OtherDevice { what: "x" }));
     assert_eq!(driver.depth(), 0);
     drop(dense);
     assert_eq!(cublas.log(), "destroy\n");

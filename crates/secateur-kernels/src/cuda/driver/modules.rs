@@ -146,7 +146,7 @@ impl Function {
     /// Whether a launch has the kernel's parameters and enough shared memory.
     fn fits(&self, launch: &Launch<'_>, limit: usize) -> Result<(), CudaError> {
         let given = launch.arguments.iter().map(|argument| match argument {
-            Argument::Address(_) => 8,
+            Argument::Address(_) | Argument::U64(_) => 8,
             Argument::U32(_) => 4,
         });
         if !self.parameters.as_ref().is_some_and(|wanted| given.clone().eq(wanted.iter().copied()))
