@@ -130,8 +130,9 @@ fn libraries_that_are_missing_say_how_to_get_them() {
     let driver = Fake::driver();
     let device = open(&driver, 0).unwrap();
     let folder = empty.path();
-    let another = folder.join("libm.so.6");
-    fs::write(&another, "").unwrap();
+    // A library by another name is not even opened.
+    let another = folder.join("libother.so");
+    fs::copy(driver.file(), &another).unwrap();
     let errors = [
         Nvrtc::load(Some(folder)).unwrap_err(),
         Nvrtc::load(Some(&folder.join("libnvrtc.so.11.2"))).unwrap_err(),
