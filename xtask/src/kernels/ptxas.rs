@@ -113,6 +113,8 @@ ptxas info    : Used 20 registers
         assert_eq!(a100.blocks(128, 128, 0), 4);
         assert_eq!(a100.blocks(129, 128, 0), 3);
         assert_eq!(a100.blocks(255, 256, 0), 1);
+        // 169 become 176: eleven warps fit, and eight of them by fours.
+        assert_eq!(a100.blocks(169, 128, 0), 2);
         // Shared memory, with the kilobyte of the system.
         assert_eq!(a100.blocks(32, 128, 81 << 10), 2);
         assert_eq!(a100.blocks(32, 128, (81 << 10) + 1), 1);

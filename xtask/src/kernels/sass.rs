@@ -5,22 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How the instructions of interest begin: products, asynchronous copies, reads of fragments, transposes, spills.
 const FAMILIES: [&str; 7] = ["HMMA", "IMMA", "LDGSTS", "LDSM", "MOVM", "STL", "LDL"];
 
-/// The instructions of interest in each function, whole and without their operands.
+/// The instructions of interest in each function that has any instructions, whole and without their operands.
 pub fn instructions(listing: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut functions = BTreeMap::new();
     let mut current: Option<&str> = None;
     for line in listing.lines() {
         let line = line.trim_start();
-        if let Some(section) = line.strip_prefix(".section") {
-            let name = section.trim_start().strip_prefix(".text.");
+        // Not `.sectionflags`, which stands inside.
+        if let Some(section) = line.strip_prefix(".section\t") {
+            let name = section.strip_prefix(".text.");
             current = name.map(|name| name.split([',', ' ', '\t']).next().unwrap_or(name));
-            if let Some(name) = current {
-                functions.entry(name.to_owned()).or_insert_with(BTreeSet::new);
+        } else if let (Some(name), Some(opcode)) = (current, opcode(line)) {
+            let found = functions.entry(name.to_owned()).or_insert_with(BTreeSet::new);
+            if FAMILIES.contains(&opcode.split('.').next().unwrap_or(opcode)) {
+                found.insert(opcode.to_owned());
             }
-        } else if let (Some(name), Some(opcode)) = (current, opcode(line))
-            && FAMILIES.contains(&opcode.split('.').next().unwrap_or(opcode))
-        {
-            functions.entry(name.to_owned()).or_default().insert(opcode.to_owned());
         }
     }
     functions
@@ -28,8 +27,7 @@ pub fn instructions(listing: &str) -> BTreeMap<String, BTreeSet<String>> {
 
 /// The instruction of a line such as `/*00b0*/ @!P0 HMMA.SP.16832.F32 R12, R8, R12, RZ, R6, 0x0 ;`.
 fn opcode(line: &str) -> Option<&str> {
-    let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
-    u64::from_str_radix(address, 16).ok()?;
+    let (_address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
     let words = rest.split([' ', '\t', ';', '{']).filter(|word| !word.is_empty());
     words.into_iter().find(|word| !word.starts_with('@'))
 }
@@ -45,6 +43,7 @@ mod tests {
         /*0000*/ \t.byte\t0x04
 //--------------------- .text.dense               --------------------------
 \t.section\t.text.dense,\"ax\",@progbits
+\t.sectioninfo\t@\"SHI_REGISTERS=20\"
 .text.dense:
         /*0000*/                   MOV R1, c[0x0][0x28] ;
         /*0010*/              @!P0 HMMA.16816.F32 R4, R8, R10, R4 ;
