@@ -13,7 +13,7 @@ use super::{
     api::{Api, Handle, jit, of_function},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     ffi::{CString, c_int, c_void},
     ptr,
 };
@@ -52,11 +52,13 @@ impl Modules {
     ) -> Result<Handle, CudaError> {
         let text = launch.ptx.text;
         let key = (text.as_ptr() as usize, text.len());
-        if !self.0.contains_key(&key) {
-            self.0
-                .insert(key, Module { handle: load(api, launch.ptx)?, functions: BTreeMap::new() });
-        }
-        let module = self.0.get_mut(&key).expect("inserted above");
+        let module = match self.0.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let handle = load(api, launch.ptx)?;
+                entry.insert(Module { handle, functions: BTreeMap::new() })
+            }
+        };
         if !module.functions.contains_key(launch.function) {
             let function = Function::find(api, module.handle, launch, limit)?;
             module.functions.insert(launch.function.to_owned(), function);
