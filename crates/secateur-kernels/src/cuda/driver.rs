@@ -10,7 +10,9 @@
 //! after. A stream made non-blocking would have to be synchronized with it at every border, by everybody.
 
 mod api;
+mod clock;
 mod modules;
+mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +20,11 @@ use super::{
     CudaError, Device, Properties,
     device::{Argument, Backend, Launch},
 };
-use api::{Api, Handle, NO_DEVICE, OUT_OF_MEMORY, STUB_LIBRARY, attribute};
+use api::{Api, Handle, NO_DEVICE, OUT_OF_MEMORY, STUB_LIBRARY};
 use modules::Modules;
+use properties::properties;
 use std::{
-    ffi::{CStr, OsStr, c_char, c_int, c_void},
+    ffi::{OsStr, c_int, c_void},
     mem,
     path::Path,
     ptr,
@@ -35,8 +38,6 @@ const NEEDED: u32 = 11080;
 const LEAST_SM: u32 = 80;
 /// Orders a stream with the legacy default stream.
 const CU_STREAM_DEFAULT: u32 = 0;
-/// Events that keep the time.
-const CU_EVENT_DEFAULT: u32 = 0;
 /// The driver, where installers put it.
 const NAMES: &[&str] =
     if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
@@ -153,15 +154,6 @@ impl Driver {
         // SAFETY: the stream is ours and lives as long as `self`.
         self.call("cuStreamSynchronize", |api| unsafe { (api.cuStreamSynchronize)(self.stream) })
     }
-
-    fn event(&self) -> Result<Event<'_>, CudaError> {
-        let mut event = ptr::null_mut();
-        self.call("cuEventCreate", |api| {
-            // SAFETY: `event` outlives the call.
-            unsafe { (api.cuEventCreate)(&raw mut event, CU_EVENT_DEFAULT) }
-        })?;
-        Ok(Event { driver: self, event })
-    }
 }
 
 impl Backend for Driver {
@@ -257,17 +249,7 @@ impl Backend for Driver {
         &self,
         work: &mut dyn FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError> {
-        let (start, end) = (self.event()?, self.event()?);
-        start.record()?;
-        work()?;
-        end.record()?;
-        end.wait()?;
-        let mut milliseconds = 0.0;
-        // SAFETY: both events were recorded, and `milliseconds` outlives the call.
-        self.call("cuEventElapsedTime", |api| unsafe {
-            (api.cuEventElapsedTime)(&raw mut milliseconds, start.event, end.event)
-        })?;
-        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+        clock::elapsed(self, work)
     }
 
     fn on_stream(&self, work: &mut dyn FnMut(u64)) -> Result<(), CudaError> {
@@ -309,36 +291,6 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// A moment on the stream.
-struct Event<'a> {
-    driver: &'a Driver,
-    event: Handle,
-}
-
-impl Event<'_> {
-    fn record(&self) -> Result<(), CudaError> {
-        // SAFETY: event and stream are ours and live.
-        self.driver.call("cuEventRecord", |api| unsafe {
-            (api.cuEventRecord)(self.event, self.driver.stream)
-        })
-    }
-
-    fn wait(&self) -> Result<(), CudaError> {
-        // SAFETY: the event is ours and lives.
-        self.driver
-            .call("cuEventSynchronize", |api| unsafe { (api.cuEventSynchronize)(self.event) })
-    }
-}
-
-impl Drop for Event<'_> {
-    fn drop(&mut self) {
-        // SAFETY: made once by `Driver::event`, destroyed once here.
-        let _ = self
-            .driver
-            .call("cuEventDestroy", |api| unsafe { (api.cuEventDestroy_v2)(self.event) });
-    }
-}
-
 /// The library that is linked against where there is no driver answers with an error of its own.
 fn stub<T>(answer: Result<T, CudaError>) -> Result<T, CudaError> {
     match answer {
@@ -347,40 +299,4 @@ fn stub<T>(answer: Result<T, CudaError>) -> Result<T, CudaError> {
         }),
         answer => answer,
     }
-}
-
-fn properties(api: &Api, device: c_int, driver: u32) -> Result<Properties, CudaError> {
-    let attribute = |which| {
-        let mut value = 0;
-        // SAFETY: `value` outlives the call; the device is one that the driver named.
-        let code = unsafe { (api.cuDeviceGetAttribute)(&raw mut value, which, device) };
-        api.check("cuDeviceGetAttribute", code).map(|()| u32::try_from(value).unwrap_or(0))
-    };
-    // What later drivers may no longer know.
-    let perhaps = |which| attribute(which).map_or(0.0, f64::from);
-    let mut name = [0 as c_char; 256];
-    // SAFETY: the driver writes at most 255 characters and a zero, as it is told.
-    let code = unsafe { (api.cuDeviceGetName)(name.as_mut_ptr(), 255, device) };
-    api.check("cuDeviceGetName", code)?;
-    // SAFETY: the array's last element is still zero, so there is an end.
-    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    let mut memory = 0;
-    // SAFETY: `memory` outlives the call.
-    let code = unsafe { (api.cuDeviceTotalMem_v2)(&raw mut memory, device) };
-    api.check("cuDeviceTotalMem", code)?;
-    let [major, minor] =
-        [attribute::COMPUTE_CAPABILITY_MAJOR, attribute::COMPUTE_CAPABILITY_MINOR].map(attribute);
-    // kHz, bits, and two transfers each clock.
-    let clock = perhaps(attribute::MEMORY_CLOCK_RATE) * 1e3;
-    let bandwidth = 2.0 * clock * perhaps(attribute::GLOBAL_MEMORY_BUS_WIDTH) / 8.0;
-    Ok(Properties {
-        name,
-        sm: 10 * major? + minor?,
-        multiprocessors: attribute(attribute::MULTIPROCESSOR_COUNT)?,
-        shared_per_block: attribute(attribute::MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
-        memory: memory as u64,
-        bandwidth,
-        clock: perhaps(attribute::CLOCK_RATE) * 1e3,
-        driver,
-    })
 }
