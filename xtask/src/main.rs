@@ -7,7 +7,9 @@ mod chain;
 mod convert;
 mod data;
 mod gguf;
+mod gpu_check;
 mod inspect;
+mod kernels;
 mod measure;
 mod methods;
 mod observations;
@@ -44,6 +46,8 @@ enum Command {
     Verify(verify::Args),
     Bench(bench::Args),
     Calibrate(calibrate::Args),
+    Kernels(kernels::Args),
+    GpuCheck(gpu_check::Args),
     Data(data::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
@@ -63,9 +67,13 @@ fn main() -> ExitCode {
         Command::Permute(args) => permute::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => return answered(inspect::run(args)),
+        Command::Kernels(args) => return answered(kernels::run(args)),
         Command::Verify(args) => return answered(verify::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Calibrate(args) => calibrate::run(args),
+        Command::GpuCheck(args) => {
+            return gpu_check::run(args).map_or_else(|error| failed(&error, 2), ExitCode::from);
+        }
         Command::BenchServe => bench::serve(),
         Command::Data(args) => data::run(args),
         Command::Tidy => tidy::run(),

@@ -1,6 +1,9 @@
 //! Where is everything? Paths of the workspace that this command was built in.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// The workspace's root.
 pub fn root() -> &'static Path {
@@ -21,4 +24,10 @@ pub fn runs() -> PathBuf {
 /// Where the shipped recipes are.
 pub fn recipes() -> PathBuf {
     root().join("xtask/recipes")
+}
+
+/// Where tools of NVIDIA are looked for, among what cargo builds.
+pub fn cuda() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into());
+    root().join(target).join("cuda")
 }

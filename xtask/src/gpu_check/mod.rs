@@ -136,7 +136,8 @@ pub fn run(args: Args) -> Result<u8> {
         bundle::write(folder)?;
         return Ok(0);
     }
-    let device = if args.emulate { Ok(Emulator::new().device()) } else { Device::open(args.device) };
+    let device =
+        if args.emulate { Ok(Emulator::new().device()) } else { Device::open(args.device) };
     let device = match device {
         Ok(device) => device,
         Err(reason) => {
@@ -158,7 +159,8 @@ pub fn run(args: Args) -> Result<u8> {
 
 impl Answer {
     fn of(device: &Device, args: &Args) -> Result<Self> {
-        let instruction = |SelfTest { name, compared, wrong }| Instruction { name, compared, wrong };
+        let instruction =
+            |SelfTest { name, compared, wrong }| Instruction { name, compared, wrong };
         let self_test: Vec<_> = self_test(device)?.into_iter().map(instruction).collect();
         let timed = !args.emulate && !args.quick;
         let mut sweep = check::sweep();

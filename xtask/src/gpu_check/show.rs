@@ -16,27 +16,31 @@ pub fn text(answer: &Answer) -> String {
     );
     if card.bytes_per_second > 0.0 {
         let (terabytes, driver) = (card.bytes_per_second / 1e12, card.driver);
-        let _ = write!(text, " at {terabytes:.2} TB/s, CUDA {}.{}", driver / 1000, driver % 1000 / 10);
+        let _ =
+            write!(text, " at {terabytes:.2} TB/s, CUDA {}.{}", driver / 1000, driver % 1000 / 10);
     }
     let mut part = |title: &str, header: &[&str], rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
             let _ = write!(text, "\n\n{title}\n{}", table(header, rows));
         }
     };
-    let rows = answer.self_test.iter().map(|test| {
-        vec![test.name.to_owned(), test.compared.to_string(), test.wrong.to_string()]
-    });
+    let rows = answer
+        .self_test
+        .iter()
+        .map(|test| vec![test.name.to_owned(), test.compared.to_string(), test.wrong.to_string()]);
     part("the instruction against its model", &["", "sums", "wrong"], rows.collect());
     let rows = answer.checks.iter().map(|check| {
         let (run, failed) = (check.run.to_string(), check.failed.len().to_string());
-        let worst = if check.worst == 0.0 { "to the bit".into() } else { format!("{:.2}", check.worst) };
+        let worst =
+            if check.worst == 0.0 { "to the bit".into() } else { format!("{:.2}", check.worst) };
         vec![check.name.clone(), run, check.compared.to_string(), worst, failed]
     });
     let header = ["", "shapes", "numbers", "worst error of its bound", "failed"];
     part("every kernel against the CPU", &header, rows.collect());
-    let rows = answer.rates.iter().map(|rate| {
-        vec![rate.name.to_owned(), format!("{:.0}", rate.operations / 1e12)]
-    });
+    let rows = answer
+        .rates
+        .iter()
+        .map(|rate| vec![rate.name.to_owned(), format!("{:.0}", rate.operations / 1e12)]);
     part("the instruction alone", &["", "T operations/s"], rows.collect());
     let rows = answer.timings.iter().map(|timing| {
         let of = &timing.measurement;
@@ -71,7 +75,10 @@ pub fn text(answer: &Answer) -> String {
 /// Names to the left, numbers to the right.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
     table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -7,11 +7,11 @@
 use crate::progress;
 use anyhow::Result;
 use secateur::{
+    kernels::KernelError,
     kernels::cuda::{
         CudaKernel, Dense, Device, DeviceBuffer, DeviceEpilogue, DeviceView, DeviceViewMut,
         DeviceWeight, Gemm, GemmType, IssueRate, Measurement, multiply, prune_two_of_four,
     },
-    kernels::KernelError,
     storage::Dtype,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -103,7 +103,6 @@ struct Bench<'a> {
     packed: Vec<DeviceWeight>,
     full: Vec<DeviceBuffer>,
     x: DeviceBuffer,
-    scales: DeviceBuffer,
     bytes_per_second: f64,
     operations: f64,
 }
@@ -122,12 +121,13 @@ impl<'a> Bench<'a> {
         let weight = device.upload(&noise(dtype, rows * cols))?;
         prune_two_of_four(&weight, dtype, [rows, cols])?;
         let copies = |bytes: usize| ROTATED.div_ceil(bytes).clamp(2, 64);
-        let scales = vec![0.01_f32; rows.max(most)];
+        let scales = vec![0.01_f32; rows];
         let pack = |_| {
             let packed = DeviceWeight::pack(&weight, dtype, [rows, cols])?;
-            if dtype == Dtype::I8 { packed.with_scales(&scales[..rows]) } else { Ok(packed) }
+            if dtype == Dtype::I8 { packed.with_scales(&scales) } else { Ok(packed) }
         };
-        let packed: Vec<_> = (0..copies(rows * cols * size * 9 / 16)).map(pack).collect::<Result<_, _>>()?;
+        let packed: Vec<_> =
+            (0..copies(rows * cols * size * 9 / 16)).map(pack).collect::<Result<_, _>>()?;
         let full = match dense {
             None => Vec::new(),
             Some(_) => {
@@ -141,9 +141,9 @@ impl<'a> Bench<'a> {
         let name = format!("rate_sparse_{}", dtype.to_string().to_lowercase());
         let operations = rates.iter().find(|rate| rate.name == name).map_or(0.0, |r| r.operations);
         let x = device.upload(&noise(dtype, most * cols))?;
-        let (scales, shape) = (device.upload(&scales)?, [rows, cols]);
+        let shape = [rows, cols];
         let bytes_per_second = device.properties().bandwidth;
-        Ok(Self { device, dense, types, shape, packed, full, x, scales, bytes_per_second, operations })
+        Ok(Self { device, dense, types, shape, packed, full, x, bytes_per_second, operations })
     }
 
     fn time(&self, kernel: CudaKernel, tokens: usize) -> Result<Timing, KernelError> {

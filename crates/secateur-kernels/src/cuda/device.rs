@@ -82,6 +82,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
         &self,
         work: &mut dyn FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError>;
+    /// Calls `work` with the raw stream, while the device's context is current on this thread: what CUDA's own
+    /// libraries need. Errors on the emulator.
+    fn on_stream(&self, _work: &mut dyn FnMut(u64)) -> Result<(), CudaError> {
+        Err(CudaError::NoStream)
+    }
 }
 
 /// A card that runs kernels, or the emulator in its place. Cheap to clone: clones are the same device.

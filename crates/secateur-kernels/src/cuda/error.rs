@@ -75,6 +75,36 @@ pub enum CudaError {
         /// What was asked for.
         bytes: usize,
     },
+    /// PTX that the driver does not take.
+    #[error("the driver refused the kernels of {name}: {reason}\n{log}")]
+    Load {
+        /// The module's name.
+        name: String,
+        /// What the driver calls it.
+        reason: String,
+        /// What its compiler wrote.
+        log: String,
+    },
+    /// A launch that wants more shared memory than a block can have.
+    #[error("{kernel} needs {bytes} bytes of shared memory a block, this device has {limit}")]
+    SharedMemory {
+        /// The kernel.
+        kernel: String,
+        /// What it asked for, its own static memory included.
+        bytes: usize,
+        /// What there is.
+        limit: usize,
+    },
+    /// A launch whose values are not those that the kernel's text declares: a mistake in this crate.
+    #[error("{kernel} takes {wanted}, not {given}: a mistake in secateur, please report it")]
+    Arguments {
+        /// The kernel.
+        kernel: String,
+        /// What its PTX declares.
+        wanted: String,
+        /// What it was to be given.
+        given: String,
+    },
     /// A source that does not compile.
     #[error("NVRTC refused {name}:\n{log}")]
     Compile {
@@ -179,4 +209,7 @@ pub enum CudaError {
     /// The emulator was asked how long something takes.
     #[error("an emulated device has no clock; times are measured on a card")]
     NoClock,
+    /// A library of CUDA was to work on the emulator.
+    #[error("an emulated device has no stream; CUDA's own libraries run on a card")]
+    NoStream,
 }

@@ -9,15 +9,19 @@
 //! `kernels/small_batch.cu`, `kernels/gemm.cu`, `emulator/` (the same PTX, executed on the CPU and watched).
 
 pub mod check;
+mod cublas;
 mod device;
+mod driver;
 mod element;
 pub mod emulator;
 mod error;
 mod host;
 mod kernels;
 pub mod lane_model;
+mod library;
 mod measured;
 mod multiply;
+mod nvrtc;
 mod plan;
 mod probe;
 mod product;
@@ -25,12 +29,14 @@ mod prune;
 mod random;
 mod weight;
 
+pub use cublas::{Dense, Gemm, GemmType};
 pub use device::{Device, DeviceBuffer, Properties};
 pub use emulator::{Copies, Counts, Emulator, Schedule, Warps};
 pub use error::CudaError;
 pub use kernels::{EmbeddedKernel, Function, embedded};
 pub use measured::{Measurement, Measurements};
 pub use multiply::{CudaKernel, DeviceEpilogue, DeviceView, DeviceViewMut, multiply};
+pub use nvrtc::{Compiled, Nvrtc, Target};
 pub use plan::{DeviceDispatcher, DevicePlan};
 pub use probe::{IssueRate, SelfTest, issue_rates, self_test};
 pub use product::DeviceProduct;
