@@ -5,6 +5,8 @@
 mod choices;
 /// A criterion of a user's own runs through the whole job.
 mod custom;
+/// A trained network on sparse tensor cores, executed by the emulator.
+mod device;
 /// What `docs/extending.md` promises.
 mod extending;
 /// A convolutional network through the whole job.
