@@ -2,7 +2,11 @@
 
 use crate::progress;
 use anyhow::{Context, Result, bail};
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 const SCRIPT: &str = r#"#!/bin/sh
 # Checks the kernels of secateur on this machine's GPU. Writes gpu-check.json here.
@@ -42,8 +46,10 @@ pub fn write(folder: &Path) -> Result<()> {
     let inside = filling.path().join("bundle");
     fs::create_dir(&inside)?;
     // Copies the permission to run as well.
-    fs::copy(&program, inside.join("secateur-xtask"))
-        .with_context(|| format!("copying {}", program.display()))?;
+    let copy = inside.join("secateur-xtask");
+    fs::copy(&program, &copy).with_context(|| format!("copying {}", program.display()))?;
+    // Line numbers are most of the program. Where there is no strip, it stays large and works as well.
+    let _ = Command::new("strip").arg(&copy).stderr(Stdio::null()).status();
     let script = inside.join("run.sh");
     fs::write(&script, SCRIPT)?;
     runnable(&script)?;
