@@ -16,9 +16,9 @@ set -u
 cd "$(dirname "$0")" || exit 2
 ./secateur-xtask gpu-check --json "$@" > gpu-check.json.new
 status=$?
-[ "$status" = 77 ] || mv gpu-check.json.new gpu-check.json
+case "$status" in 0 | 1) mv gpu-check.json.new gpu-check.json ;; esac
 rm -f gpu-check.json.new
-if [ "$status" = 0 ] && command -v compute-sanitizer > /dev/null; then
+if [ "$status" != 77 ] && command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     echo "compute-sanitizer $tool" >&2
     compute-sanitizer --tool "$tool" --error-exitcode 1 ./secateur-xtask gpu-check --quick > "$tool.txt" 2>&1

@@ -8,10 +8,13 @@ mod timing;
 use crate::progress;
 use anyhow::Result;
 use rayon::prelude::*;
-use secateur::kernels::cuda::{
-    Device, Emulator, IssueRate, Measurements, SelfTest, check,
-    check::{Check, Verdict},
-    issue_rates, self_test,
+use secateur::kernels::{
+    KernelError,
+    cuda::{
+        CudaError, Device, Emulator, IssueRate, Measurements, SelfTest, check,
+        check::{Check, Verdict},
+        issue_rates, self_test,
+    },
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -28,8 +31,8 @@ Four steps, each of which can fail:
   2. every kernel on more than 200 shapes, ragged ones included, against sums in f64; packing and
      pruning against the CPU, to the bit
   3. how often the card issues the instruction when nothing else is to be done
-  4. each kernel against the best dense product, in turns: times by the card's own clock, medians,
-     random numbers, inputs that rotate so that no cache holds them
+  4. each kernel against cuBLAS, in turns: times by the card's own clock, medians,
+     random numbers, weights that rotate so that no cache holds them
 
 What step 4 measured is kept for plans on this card, beside calibrations: Dispatcher::on turns down a
 kernel where dense was faster (SECATEUR_CACHE names another folder, or is off).
@@ -140,7 +143,7 @@ pub fn run(args: Args) -> Result<u8> {
         if args.emulate { Ok(Emulator::new().device()) } else { Device::open(args.device) };
     let device = match device {
         Ok(device) => device,
-        Err(reason) => {
+        Err(reason) if is_absent(&reason) => {
             progress::tell(&format!("skipped: {reason}; --emulate checks without a card"));
             if args.json {
                 let skipped = serde_json::json!({ "device": null, "skipped": reason.to_string() });
@@ -148,6 +151,7 @@ pub fn run(args: Args) -> Result<u8> {
             }
             return Ok(SKIPPED);
         }
+        Err(reason) => return Err(reason.into()),
     };
     let answer = Answer::of(&device, &args)?;
     match args.json {
@@ -155,6 +159,16 @@ pub fn run(args: Args) -> Result<u8> {
         false => progress::answer(&show::text(&answer))?,
     }
     Ok(u8::from(!answer.passed))
+}
+
+/// Whether there is no card to check, rather than one that does not work.
+fn is_absent(reason: &CudaError) -> bool {
+    matches!(
+        reason,
+        CudaError::NoDriver { .. }
+            | CudaError::NoSuchDevice { count: 0, .. }
+            | CudaError::TooOldDevice { .. }
+    )
 }
 
 impl Answer {
@@ -167,7 +181,7 @@ impl Answer {
         if timed {
             sweep.extend(check::large());
         }
-        let checks = checked(device, &sweep, args.emulate)?;
+        let checks = checked(device, &sweep, args.emulate);
         let right = self_test.iter().all(|test| test.wrong == 0)
             && checks.iter().all(|check| check.failed.is_empty());
         let mut answer = Self {
@@ -210,32 +224,39 @@ impl Card {
 }
 
 /// Runs all checks: on a card one after the other, on the emulator on all threads, each check on its own.
-fn checked(device: &Device, sweep: &[Check], emulate: bool) -> Result<Vec<Checked>> {
+fn checked(device: &Device, sweep: &[Check], emulate: bool) -> Vec<Checked> {
     let bar = progress::bar("checking kernels", sweep.len());
     let verdict = |device: &Device, check: &Check| {
         let verdict = check.run(device);
         bar.pb_inc(1);
         verdict
     };
-    let verdicts: Vec<Verdict> = if emulate {
-        let alone = |check: &Check| verdict(&Emulator::new().device(), check);
-        sweep.par_iter().map(alone).collect::<Result<_, _>>()?
+    let verdicts: Vec<Result<Verdict, KernelError>> = if emulate {
+        sweep.par_iter().map(|check| verdict(&Emulator::new().device(), check)).collect()
     } else {
-        sweep.iter().map(|check| verdict(device, check)).collect::<Result<_, _>>()?
+        // A card that has failed once fails from then on: what follows says nothing.
+        let mut failed = false;
+        let all = sweep.iter().map(|check| verdict(device, check));
+        all.take_while(|verdict| !std::mem::replace(&mut failed, verdict.is_err())).collect()
     };
     let mut by_name: BTreeMap<String, Checked> = BTreeMap::new();
     for (check, verdict) in sweep.iter().zip(verdicts) {
         let name = check.name();
         let of = by_name.entry(name.clone()).or_insert(Checked { name, ..Checked::default() });
         of.run += 1;
-        of.compared += verdict.compared;
-        of.worst = of.worst.max(verdict.worst);
-        if !verdict.holds() {
-            let Verdict { compared, worst, stray } = verdict;
-            of.failed.push(format!(
-                "{check}: {compared} compared, worst {worst:.3}, {stray} where nothing should be"
-            ));
+        match verdict {
+            Err(error) => of.failed.push(format!("{check}: {error}")),
+            Ok(verdict) => {
+                of.compared += verdict.compared;
+                of.worst = of.worst.max(verdict.worst);
+                if !verdict.holds() {
+                    let Verdict { compared, worst, stray } = verdict;
+                    of.failed.push(format!(
+                        "{check}: {compared} compared, worst {worst:.3}, {stray} where nothing should be"
+                    ));
+                }
+            }
         }
     }
-    Ok(by_name.into_values().collect())
+    by_name.into_values().collect()
 }

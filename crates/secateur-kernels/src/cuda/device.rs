@@ -69,6 +69,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError>;
     /// Gives back what [`Self::allocate`] gave. Cannot fail in a way that a caller could mend.
     fn free(&self, address: u64);
+    /// Overwrites with zeros, after everything launched before.
+    fn clear(&self, address: u64, bytes: usize) -> Result<(), CudaError>;
     /// Copies to the device; done when it returns.
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), CudaError>;
     /// Copies from the device after everything launched before; done when it returns.
@@ -77,9 +79,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
     fn launch(&self, launch: &Launch<'_>) -> Result<(), CudaError>;
     /// Waits for everything launched; errors of kernels show here at the latest.
     fn synchronize(&self) -> Result<(), CudaError>;
-    /// The time between the device reaching the start of what `work` launches and its end.
+    /// The time between the device reaching the start of what `work` launches and its end. What `before` launches is
+    /// not counted: while the device is busy with it, everything else is queued.
     fn elapsed(
         &self,
+        before: &mut dyn FnMut() -> Result<(), CudaError>,
         work: &mut dyn FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError>;
     /// Calls `work` with the raw stream, while the device's context is current on this thread: what CUDA's own
@@ -120,27 +124,45 @@ impl Device {
     }
 
     /// How long the device takes for what `work` launches, by its own clock. Errors on the emulator.
+    ///
+    /// A launch takes the processor some microseconds, so short kernels are timed [behind](Self::elapsed_behind)
+    /// something long.
     pub fn elapsed(
         &self,
         mut work: impl FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError> {
-        self.backend.elapsed(&mut work)
+        self.backend.elapsed(&mut || Ok(()), &mut work)
+    }
+
+    /// The same, while the device is kept busy by what `before` launches until all of `work` is queued.
+    pub fn elapsed_behind(
+        &self,
+        mut before: impl FnMut() -> Result<(), CudaError>,
+        mut work: impl FnMut() -> Result<(), CudaError>,
+    ) -> Result<Duration, CudaError> {
+        self.backend.elapsed(&mut before, &mut work)
     }
 
     /// A buffer of zeros.
     pub fn zeros(&self, bytes: usize) -> Result<DeviceBuffer, CudaError> {
-        self.upload(&vec![0_u8; bytes])
+        let buffer = self.allocate(bytes)?;
+        if bytes > 0 {
+            self.backend.clear(buffer.address, bytes)?;
+        }
+        Ok(buffer)
     }
 
     /// A buffer that holds `data`.
     pub fn upload<T: NoUninit>(&self, data: &[T]) -> Result<DeviceBuffer, CudaError> {
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        // An empty buffer still has an address of its own.
-        let address = self.backend.allocate(bytes.len().max(1))?;
-        let buffer =
-            DeviceBuffer { device: self.clone(), address, bytes: bytes.len(), owned: true };
+        let buffer = self.allocate(size_of_val(data))?;
         buffer.write(data)?;
         Ok(buffer)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<DeviceBuffer, CudaError> {
+        // An empty buffer still has an address of its own.
+        let address = self.backend.allocate(bytes.max(1))?;
+        Ok(DeviceBuffer { device: self.clone(), address, bytes, owned: true })
     }
 }
 
@@ -158,8 +180,9 @@ impl DeviceBuffer {
     ///
     /// # Safety
     ///
-    /// `address` must be `bytes` of memory of the device's primary context and stay so as long as the buffer
-    /// lives; what others do with it must be ordered with what is launched here (synchronize between both).
+    /// `address` must be `bytes` of memory of the device's primary context, and stay so until the buffer is dropped
+    /// and everything launched with it is done. What others do with it must be ordered with what is launched here:
+    /// work on the legacy default stream is, work on other streams has to be waited for.
     pub unsafe fn borrow(device: &Device, address: u64, bytes: usize) -> Self {
         Self { device: device.clone(), address, bytes, owned: false }
     }

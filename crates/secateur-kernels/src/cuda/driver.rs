@@ -181,6 +181,13 @@ impl Backend for Driver {
         let _ = self.call("cuMemFree", |api| unsafe { (api.cuMemFree_v2)(address) });
     }
 
+    fn clear(&self, address: u64, bytes: usize) -> Result<(), CudaError> {
+        // SAFETY: the buffer that owns `address` holds as many bytes.
+        self.call("cuMemsetD8Async", |api| unsafe {
+            (api.cuMemsetD8Async)(address, 0, bytes, self.stream)
+        })
+    }
+
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), CudaError> {
         let from = bytes.as_ptr().cast();
         // SAFETY: `bytes` outlives the copy, which is waited for, whatever comes of it; the buffer that owns
@@ -247,9 +254,10 @@ impl Backend for Driver {
 
     fn elapsed(
         &self,
+        before: &mut dyn FnMut() -> Result<(), CudaError>,
         work: &mut dyn FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError> {
-        clock::elapsed(self, work)
+        clock::elapsed(self, before, work)
     }
 
     fn on_stream(&self, work: &mut dyn FnMut(u64)) -> Result<(), CudaError> {

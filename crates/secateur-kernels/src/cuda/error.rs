@@ -44,7 +44,9 @@ pub enum CudaError {
         needed: u32,
     },
     /// A driver, but no such card.
-    #[error("there is no device {ordinal}: the driver sees {count}")]
+    #[error(
+        "there is no device {ordinal}: the driver sees {count}; the first is 0, and CUDA_VISIBLE_DEVICES may hide some"
+    )]
     NoSuchDevice {
         /// The number asked for.
         ordinal: usize,
@@ -194,8 +196,18 @@ pub enum CudaError {
         /// The group of four columns in it.
         group: usize,
     },
+    /// More tokens than a kernel takes.
+    #[error("the {kernel} kernel takes {most} tokens at most, not {tokens}; a plan picks another")]
+    Tokens {
+        /// The kernel asked for.
+        kernel: super::CudaKernel,
+        /// Tokens asked for.
+        tokens: usize,
+        /// Tokens it takes.
+        most: usize,
+    },
     /// Buffers of two devices in one call.
-    #[error("{what} lies on another device than the weight")]
+    #[error("{what} lies on another device than the weight; open a device once and clone it")]
     OtherDevice {
         /// Which argument.
         what: &'static str,

@@ -114,21 +114,28 @@ impl Measurements {
         format!("gpu-{name}.json")
     }
 
-    /// What was measured closest to a problem with a kernel: of the same type, within a factor of two in the size
-    /// of the weight and in the number of tokens.
+    /// What was measured closest to a problem with a kernel: of the same type, within a factor of four in the size
+    /// of the weight, and of two in the number of tokens or beyond the largest one.
     pub(super) fn closest(&self, kernel: CudaKernel, problem: &Problem) -> Option<&Measurement> {
-        let apart = |a: usize, b: usize| (a.max(1) as f64 / b.max(1) as f64).log2().abs();
+        let apart = |a: usize, b: usize| (a.max(1) as f64).log2() - (b.max(1) as f64).log2();
         let dtype = problem.dtype.to_string();
-        let far = |found: &Measurement| {
-            let weight = apart(found.rows * found.cols, problem.rows * problem.cols);
-            let shape = apart(found.rows, problem.rows) + apart(found.cols, problem.cols);
-            (weight.max(apart(found.tokens, problem.tokens)), shape)
-        };
         let same = |found: &&Measurement| {
             found.kernel == kernel && found.dtype.eq_ignore_ascii_case(&dtype)
         };
-        let found = self.products.iter().filter(same);
-        let near = found.filter(|found| far(found).0 <= 1.0);
-        near.min_by(|a, b| far(a).partial_cmp(&far(b)).unwrap_or(std::cmp::Ordering::Equal))
+        let most = self.products.iter().filter(same).map(|found| found.tokens).max()?;
+        let tokens = problem.tokens.min(most);
+        let sides = |found: &Measurement| {
+            [apart(found.rows, problem.rows), apart(found.cols, problem.cols)]
+        };
+        let near = |found: &&Measurement| {
+            let [rows, cols] = sides(found);
+            (rows + cols).abs() <= 2.0 && apart(found.tokens, tokens).abs() <= 1.0
+        };
+        let far = |found: &Measurement| {
+            let [rows, cols] = sides(found);
+            rows.abs() + cols.abs() + 2.0 * apart(found.tokens, tokens).abs()
+        };
+        let found = self.products.iter().filter(same).filter(near);
+        found.min_by(|a, b| far(a).total_cmp(&far(b)))
     }
 }

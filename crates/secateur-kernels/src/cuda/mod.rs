@@ -38,7 +38,7 @@ pub use measured::{Measurement, Measurements};
 pub use multiply::{CudaKernel, DeviceEpilogue, DeviceView, DeviceViewMut, multiply};
 pub use nvrtc::{Compiled, Nvrtc, Target};
 pub use plan::{DeviceDispatcher, DevicePlan};
-pub use probe::{IssueRate, SelfTest, issue_rates, self_test};
+pub use probe::{Busy, IssueRate, SelfTest, issue_rates, self_test};
 pub use product::DeviceProduct;
 pub use prune::prune_two_of_four;
 pub use weight::DeviceWeight;

@@ -24,7 +24,7 @@ pub enum CudaKernel {
 
 impl CudaKernel {
     /// Every kernel, in the order in which plans name them.
-    pub const ALL: [Self; 2] = [Self::SmallBatch, Self::Gemm];
+    pub const ALL: &'static [Self] = &[Self::SmallBatch, Self::Gemm];
 
     /// Tokens that it takes at most.
     pub const fn most_tokens(self) -> usize {
@@ -92,35 +92,31 @@ pub fn multiply(
     let (tokens, size) = (x.tokens, element.bytes());
     let too_large = KernelError::TooLarge { rows, cols, tokens };
     if tokens > kernel.most_tokens() {
-        return Err(too_large);
+        return Err(CudaError::Tokens { kernel, tokens, most: kernel.most_tokens() }.into());
     }
-    // Words of 4 bytes are loaded of x, so its last token ends with one.
-    check("x", weight, x.buffer, (tokens, x.stride, cols, size), (16, 4))?;
-    check("y", weight, y.buffer, (tokens, y.stride, rows, 2), (8, 1))?;
-    for (what, buffer, expected) in [
-        ("the bias, in bytes,", epilogue.bias, 4 * rows),
-        ("the tokens' scales, in bytes,", x.scales, 4 * tokens),
+    check("x", weight, x.buffer, (tokens, x.stride, cols, size), 16)?;
+    check("y", weight, y.buffer, (tokens, y.stride, rows, 2), 8)?;
+    for (what, buffer, numbers) in [
+        ("the bias", epilogue.bias, rows),
+        ("the rows' scales", weight.scales.as_ref(), rows),
+        ("the tokens' scales", x.scales, tokens),
     ] {
         let Some(buffer) = buffer else { continue };
-        check(what, weight, buffer, (1, expected / 4, expected / 4, 4), (4, 1))?;
+        check(what, weight, buffer, (1, numbers, numbers, 4), 4)?;
     }
     if tokens == 0 || rows == 0 {
         return Ok(());
     }
-    let (name, blocks) = match kernel {
+    let ((ptx, function), blocks) = match kernel {
         CudaKernel::SmallBatch => {
-            let most = if tokens <= 8 { 8 } else { 16 };
-            let (ptx, function) =
-                SMALL_BATCH.function(&format!("small_batch_{most}_{}", element.name()));
-            ((ptx, function), padded[0] / 32)
+            (SMALL_BATCH.function(small_batch(element, tokens)), padded[0] / 32)
         }
         CudaKernel::Gemm => {
             let tiles = rows.div_ceil(128).checked_mul(tokens.div_ceil(128));
             let tiles = tiles.filter(|tiles| *tiles <= i32::MAX as usize).ok_or(too_large)?;
-            (GEMM.function(&format!("gemm_{}", element.name())), tiles)
+            (GEMM.function(gemm(element)), tiles)
         }
     };
-    let (ptx, function) = name;
     let address =
         |buffer: Option<&DeviceBuffer>| Argument::Address(buffer.map_or(0, DeviceBuffer::address));
     let activation = match epilogue.activation {
@@ -147,7 +143,8 @@ pub fn multiply(
             Argument::U32((cols * size) as u32),
             Argument::U32((padded[1] * size / STAGE_BYTES) as u32),
             Argument::U32(tokens as u32),
-            Argument::U64((x.stride * size) as u64),
+            // From one token there is no next: its stride may be anything, and addresses are made of it.
+            Argument::U64(if tokens > 1 { (x.stride * size) as u64 } else { 0 }),
             Argument::U64(y.stride as u64),
             Argument::U32(activation),
         ],
@@ -155,14 +152,33 @@ pub fn multiply(
     Ok(weight.device().backend().launch(&launch)?)
 }
 
+const fn gemm(element: Element) -> &'static str {
+    match element {
+        Element::F16 => "gemm_f16",
+        Element::Bf16 => "gemm_bf16",
+        Element::I8 => "gemm_i8",
+    }
+}
+
+const fn small_batch(element: Element, tokens: usize) -> &'static str {
+    match (element, tokens <= 8) {
+        (Element::F16, true) => "small_batch_8_f16",
+        (Element::F16, false) => "small_batch_16_f16",
+        (Element::Bf16, true) => "small_batch_8_bf16",
+        (Element::Bf16, false) => "small_batch_16_bf16",
+        (Element::I8, true) => "small_batch_8_i8",
+        (Element::I8, false) => "small_batch_16_i8",
+    }
+}
+
 /// Errors unless a buffer lies on the weight's device, begins and has its tokens at multiples of `multiple` bytes,
-/// and holds `tokens` of `features`, the last one's up to `whole` bytes.
+/// and holds `tokens` of `features`.
 fn check(
     what: &'static str,
     weight: &DeviceWeight,
     buffer: &DeviceBuffer,
     (tokens, stride, features, size): (usize, usize, usize, usize),
-    (multiple, whole): (u64, usize),
+    multiple: u64,
 ) -> Result<(), KernelError> {
     if !buffer.device().is(weight.device()) {
         return Err(CudaError::OtherDevice { what }.into());
@@ -175,7 +191,6 @@ fn check(
         return Err(CudaError::Alignment { what, multiple }.into());
     }
     let least = extent(tokens, stride, features).and_then(|least| least.checked_mul(size));
-    let least = least.and_then(|least| least.checked_next_multiple_of(whole));
     let found = buffer.bytes();
     if found < least.ok_or(too_large)? || (tokens > 1 && stride < features) {
         let found = found / size;

@@ -2,7 +2,9 @@
 //! turns down.
 
 use super::{
-    CudaError, CudaKernel, Device, Measurements, element::Element, kernels::GEMM,
+    CudaError, CudaKernel, Device, Measurements,
+    element::Element,
+    kernels::{GEMM, SMALL_BATCH},
     measured::Measurement,
 };
 use crate::{Dispatcher, Plan, Problem};
@@ -51,14 +53,21 @@ impl DeviceDispatcher {
         &self.cpu
     }
 
+    /// Whether a kernel of the device can run a weight, whatever the number of tokens, and faster or not.
+    pub(super) fn takes(&self, problem: &Problem) -> bool {
+        let can = |kernel| self.cannot(kernel, &Problem { tokens: 1, ..*problem }).is_none();
+        CudaKernel::ALL.iter().any(|kernel| can(*kernel))
+    }
+
     /// Plans a product: the device's kernels by what they were measured to take here, or by their place where they
     /// were not; the CPU where none remains.
     pub fn plan(&self, problem: &Problem) -> DevicePlan {
         let mut turned_down = Vec::new();
         let mut offers: Vec<(Option<&Measurement>, CudaKernel)> = Vec::new();
-        for kernel in CudaKernel::ALL {
+        for &kernel in CudaKernel::ALL {
             let found = self.measured.closest(kernel, problem);
-            match self.refuse(kernel, problem, found) {
+            let cannot = self.cannot(kernel, problem);
+            match cannot.or_else(|| self.should_not(kernel, found)) {
                 Some(reason) => turned_down.push((kernel, reason)),
                 None => offers.push((found, kernel)),
             }
@@ -84,13 +93,8 @@ impl DeviceDispatcher {
         DevicePlan { problem: *problem, chosen, device, turned_down, cpu: self.cpu.plan(problem) }
     }
 
-    /// Why a kernel cannot run a problem, or should not.
-    fn refuse(
-        &self,
-        kernel: CudaKernel,
-        problem: &Problem,
-        found: Option<&Measurement>,
-    ) -> Option<String> {
+    /// Why a kernel cannot run a problem.
+    fn cannot(&self, kernel: CudaKernel, problem: &Problem) -> Option<String> {
         let properties = match &self.device {
             Ok(device) => device.properties(),
             Err(reason) => return Some(reason.to_string()),
@@ -107,26 +111,27 @@ impl DeviceDispatcher {
         if problem.tokens > kernel.most_tokens() {
             return Some(format!("it takes {} tokens at most", kernel.most_tokens()));
         }
-        let shared = GEMM.functions.iter().map(|function| function.shared_bytes as usize).max();
-        if kernel == CudaKernel::Gemm && shared.is_some_and(|s| s > properties.shared_per_block) {
-            let has = properties.shared_per_block;
-            return Some(format!("a block needs more shared memory than the {has} bytes here"));
-        }
+        let of = if kernel == CudaKernel::Gemm { GEMM } else { SMALL_BATCH };
+        let shared = of.functions.iter().map(|function| function.shared_bytes as usize).max();
+        let has = properties.shared_per_block;
+        shared
+            .filter(|shared| *shared > has)
+            .map(|_| format!("a block needs more shared memory than the {has} bytes here"))
+    }
+
+    /// Why a kernel that could run a problem should not: a dense product is faster.
+    fn should_not(&self, kernel: CudaKernel, found: Option<&Measurement>) -> Option<String> {
+        let sm = self.device.as_ref().map_or(0, |device| device.properties().sm);
         match found {
             Some(found) => {
-                let slower = found.speedup().filter(|speedup| *speedup < 1.0);
-                slower.map(|speedup| {
-                    format!(
-                        "slower than dense in the measured table: {speedup:.2} times, {}",
-                        at(found)
-                    )
-                })
+                let speedup = found.speedup().filter(|speedup| *speedup < 1.0)?;
+                let at = at(found);
+                Some(format!("slower than dense in the measured table: {speedup:.2} times, {at}"))
             }
-            // `mma.sp` is Ampere's. Hopper's dense products use `wgmma`, at twice the rate of `mma`.
-            None if kernel == CudaKernel::Gemm && properties.sm >= 90 => Some(format!(
-                "sm_{} multiplies dense by wgmma, which mma.sp is reported not to beat, and it was not measured \
-                 here; `cargo xtask gpu-check` measures it",
-                properties.sm
+            // `mma.sp` is Ampere's. Later cards multiply dense by other instructions, at more than its rate.
+            None if kernel == CudaKernel::Gemm && sm >= 90 => Some(format!(
+                "sm_{sm} has faster dense instructions than mma, and nothing like this was measured here; \
+                 `cargo xtask gpu-check` measures it"
             )),
             None => None,
         }

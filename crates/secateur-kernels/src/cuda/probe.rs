@@ -1,7 +1,7 @@
 //! Does this card place registers where our layouts say, and how often can it issue the instruction?
 
 use super::{
-    CudaError, Device,
+    CudaError, Device, DeviceBuffer,
     device::{Argument, Launch},
     kernels::PROBE,
     lane_model::{Float, Lanes, mma_sp_float, mma_sp_s8},
@@ -134,35 +134,56 @@ pub struct IssueRate {
     pub operations: f64,
 }
 
-/// Times the instruction alone, sparse and dense, on every multiprocessor at once. Errors on the emulator, which has
-/// no clock.
-pub fn issue_rates(device: &Device) -> Result<Vec<IssueRate>, KernelError> {
-    const TIMES: u32 = 4000;
-    let blocks = 2 * device.properties().multiprocessors;
-    let out = device.zeros(blocks as usize * 256 * 4)?;
-    let rate = |(name, columns): (&'static str, u32)| {
-        let (ptx, function) = PROBE.function(name);
-        let arguments = [
+/// Work that keeps a device busy: what is queued meanwhile starts when it ends, without waiting for the processor.
+#[derive(Debug)]
+pub struct Busy {
+    out: DeviceBuffer,
+}
+
+impl Busy {
+    /// For one device.
+    pub fn new(device: &Device) -> Result<Self, CudaError> {
+        let blocks = 2 * device.properties().multiprocessors as usize;
+        Ok(Self { out: device.zeros(blocks * 256 * 4)? })
+    }
+
+    /// Launches half a millisecond of it, or so: eight dense products a round on every tensor core.
+    pub fn launch(&self) -> Result<(), CudaError> {
+        rate(&self.out, "rate_dense_f16", 5000)
+    }
+}
+
+/// Launches an instruction so many rounds, two blocks a multiprocessor.
+fn rate(out: &DeviceBuffer, name: &str, times: u32) -> Result<(), CudaError> {
+    let (ptx, function) = PROBE.function(name);
+    out.device().backend().launch(&Launch {
+        ptx,
+        function: function.name,
+        grid: [(out.bytes() / 1024) as u32, 1, 1],
+        threads: function.threads,
+        shared_bytes: 0,
+        arguments: &[
             Argument::Address(out.address()),
             // Zeros draw little power, so that clocks stay up: a limit, not a typical rate.
             Argument::U32(0),
             Argument::U32(0x4444_4444),
-            Argument::U32(TIMES),
-        ];
-        let launch = Launch {
-            ptx,
-            function: function.name,
-            grid: [blocks, 1, 1],
-            threads: function.threads,
-            shared_bytes: 0,
-            arguments: &arguments,
-        };
+            Argument::U32(times),
+        ],
+    })
+}
+
+/// Times the instruction alone, sparse and dense, on every multiprocessor at once. Errors on the emulator, which has
+/// no clock.
+pub fn issue_rates(device: &Device) -> Result<Vec<IssueRate>, KernelError> {
+    const TIMES: u32 = 4000;
+    let busy = Busy::new(device)?;
+    let measure = |(name, columns): (&'static str, u32)| {
         let mut best = f64::INFINITY;
-        for _ in 0..6 {
-            let taken = device.elapsed(|| device.backend().launch(&launch))?;
+        for _ in 0..5 {
+            let taken = device.elapsed_behind(|| busy.launch(), || rate(&busy.out, name, TIMES))?;
             best = best.min(taken.as_secs_f64());
         }
-        let warps = f64::from(blocks * function.threads / 32);
+        let warps = f64::from(2 * device.properties().multiprocessors * 8);
         let each = 2.0 * 16.0 * 8.0 * f64::from(columns);
         Ok(IssueRate { name, operations: each * 8.0 * f64::from(TIMES) * warps / best })
     };
@@ -175,6 +196,6 @@ pub fn issue_rates(device: &Device) -> Result<Vec<IssueRate>, KernelError> {
         ("rate_dense_i8", 32),
     ]
     .into_iter()
-    .map(rate)
+    .map(measure)
     .collect()
 }

@@ -2,7 +2,7 @@
 //! buffers of the host or of the device.
 
 use super::{
-    CudaError, CudaKernel, DeviceDispatcher, DeviceEpilogue, DevicePlan, DeviceView, DeviceViewMut,
+    CudaError, DeviceDispatcher, DeviceEpilogue, DevicePlan, DeviceView, DeviceViewMut,
     DeviceWeight, host::OnDevice, multiply,
 };
 use crate::{Epilogue, KernelError, Problem, Product, View, ViewMut};
@@ -47,11 +47,8 @@ impl DeviceProduct {
     /// Errors when the upload fails, or the weight cannot be laid out.
     pub fn new(weight: &Packed, dispatcher: DeviceDispatcher) -> Result<Self, KernelError> {
         let problem = Problem::of(weight, 1);
-        let runs = |tokens| dispatcher.plan(&Problem { tokens, ..problem }).kernel().is_some();
         let on_device = match dispatcher.device() {
-            Ok(device) if runs(1) || runs(CudaKernel::SmallBatch.most_tokens() + 1) => {
-                Some(DeviceWeight::upload(weight, device)?)
-            }
+            Ok(device) if dispatcher.takes(&problem) => Some(DeviceWeight::upload(weight, device)?),
             _ => None,
         };
         let (packed, cpu) = (weight.clone(), OnceLock::new());

@@ -102,7 +102,10 @@ impl DeviceWeight {
     /// The same weight, each row's products multiplied by its scale. Errors unless it is I8 and there are as many
     /// scales as rows.
     pub fn with_scales(mut self, scales: &[f32]) -> Result<Self, KernelError> {
-        let expected = if self.element == Element::I8 { self.shape[0] } else { 0 };
+        let expected = self.shape[0];
+        if self.element != Element::I8 {
+            return Err(KernelError::Weight("only an I8 weight has scales".to_owned()));
+        }
         if scales.len() != expected {
             return Err(KernelError::Length {
                 what: "the scales of an I8 weight",

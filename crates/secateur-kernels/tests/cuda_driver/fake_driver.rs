@@ -279,6 +279,23 @@ fn lives(state: &State, address: u64, bytes: usize) -> bool {
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemsetD8Async(
+    into: u64,
+    byte: u8,
+    bytes: usize,
+    stream: Handle,
+) -> i32 {
+    current(|state| {
+        if !lives(state, into, bytes) || stream != STREAM {
+            return INVALID_VALUE;
+        }
+        unsafe { ptr::write_bytes(into as *mut u8, byte, bytes) };
+        let _ = writeln!(state.log, "set {bytes}");
+        OK
+    })
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "system" fn cuMemcpyHtoDAsync_v2(
     into: u64,
     from: *const c_void,

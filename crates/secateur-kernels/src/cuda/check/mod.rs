@@ -4,7 +4,7 @@
 //! ```
 //! use secateur_kernels::cuda::{Emulator, check};
 //! let device = Emulator::new().device(); // or Device::open(0)?
-//! let some = check::sweep().into_iter().step_by(97);
+//! let some = check::sweep().into_iter().step_by(197);
 //! for check in some {
 //!     let verdict = check.run(&device)?;
 //!     assert!(verdict.holds(), "{check}: {verdict:?}");
@@ -18,7 +18,7 @@ mod weight;
 pub use product::ProductCheck;
 pub use weight::WeightCheck;
 
-use super::{CudaKernel, Device, element::Element};
+use super::{CudaKernel, Device, element::Element, random::Random};
 use crate::{Activation, KernelError};
 use std::fmt;
 
@@ -86,27 +86,41 @@ const COLS: [usize; 23] = [
 ];
 const FEW: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 const MANY: [usize; 17] = [1, 2, 7, 8, 9, 16, 17, 31, 64, 65, 100, 127, 128, 129, 200, 256, 300];
-/// Products of each kernel in the sweep.
+/// Long and tall ones: where places of a ring are used again, and where the tiles' second group of eight begins.
+const FAR: [(usize, usize); 6] =
+    [(33, 1024), (40, 2100), (16, 4200), (1025, 64), (1300, 40), (2177, 8)];
+/// Products of each kernel and type in the sweep.
 const PRODUCTS: usize = 216;
 
-/// More than 200 products of each kernel and as many weights packed, unpacked and pruned; small enough for the
-/// emulator.
+/// More than 200 products of each kernel and type, and as many weights packed, unpacked and pruned; small enough for
+/// the emulator.
 pub fn sweep() -> Vec<Check> {
     let mut checks = Vec::new();
     for (kernel, tokens) in [(CudaKernel::SmallBatch, &FEW[..]), (CudaKernel::Gemm, &MANY[..])] {
-        // Lists of coprime lengths, walked together, meet in every combination of two.
-        checks.extend((0..PRODUCTS).map(|at| {
-            Check::Product(ProductCheck {
-                kernel,
-                element: ELEMENTS[at % 3],
-                rows: ROWS[at % ROWS.len()],
-                cols: COLS[at % COLS.len()],
-                tokens: tokens[at % tokens.len()],
-                bias: at % 2 == 0,
-                activation: [Activation::None, Activation::Relu, Activation::Gelu][at / 3 % 3],
-                apart: [0, 16, 48][at / 9 % 3],
-            })
-        }));
+        for element in ELEMENTS {
+            let mut random = Random(checks.len() as u64);
+            // Every number of each list, with others at random.
+            let mut pick = |at: usize, list: &[usize]| match at {
+                at if at < list.len() => list[at],
+                _ => list[random.below(list.len())],
+            };
+            let shapes: Vec<_> = (0..PRODUCTS)
+                .map(|at| (pick(at, &ROWS), pick((at + 5) % PRODUCTS, &COLS), at))
+                .chain(FAR.iter().enumerate().map(|(at, (rows, cols))| (*rows, *cols, at)))
+                .collect();
+            checks.extend(shapes.into_iter().map(|(rows, cols, at)| {
+                Check::Product(ProductCheck {
+                    kernel,
+                    element,
+                    rows,
+                    cols,
+                    tokens: pick((at + 9) % PRODUCTS, tokens),
+                    bias: at % 5 < 3,
+                    activation: [Activation::None, Activation::Relu, Activation::Gelu][at % 3],
+                    apart: [0, 16, 48][at / 3 % 3],
+                })
+            }));
+        }
     }
     for at in 0..PRODUCTS {
         checks.extend(WeightCheck::at(at, ROWS[at % ROWS.len()], COLS[at % COLS.len()]));
@@ -128,6 +142,7 @@ pub fn large() -> Vec<Check> {
         product(CudaKernel::SmallBatch, 4096, 4096, 1),
         product(CudaKernel::SmallBatch, 11008, 4096, 16),
         product(CudaKernel::Gemm, 768, 3072, 256),
+        product(CudaKernel::Gemm, 2000, 4096, 33),
         product(CudaKernel::Gemm, 4096, 1024, 1000),
     ]
     .concat()

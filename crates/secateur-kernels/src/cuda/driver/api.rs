@@ -62,6 +62,7 @@ functions! {
         cuCtxPopCurrent_v2(*mut Handle);
         cuMemAlloc_v2(*mut u64, usize);
         cuMemFree_v2(u64);
+        cuMemsetD8Async(u64, u8, usize, Handle);
         cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, Handle);
         cuMemcpyDtoHAsync_v2(*mut c_void, u64, usize, Handle);
         cuModuleLoadDataEx(*mut Handle, *const c_void, c_uint, *mut c_int, *mut *mut c_void);

@@ -6,12 +6,14 @@ use std::{ptr, time::Duration};
 /// Events that keep the time.
 const CU_EVENT_DEFAULT: u32 = 0;
 
-/// The time that what `work` launches takes on the device.
+/// The time that what `work` launches takes on the device, queued while it is busy with what `before` launches.
 pub(super) fn elapsed(
     driver: &Driver,
+    before: &mut dyn FnMut() -> Result<(), CudaError>,
     work: &mut dyn FnMut() -> Result<(), CudaError>,
 ) -> Result<Duration, CudaError> {
     let (start, end) = (Event::new(driver)?, Event::new(driver)?);
+    before()?;
     start.record()?;
     work()?;
     end.record()?;

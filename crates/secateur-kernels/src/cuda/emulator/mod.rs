@@ -211,6 +211,13 @@ impl Backend for Machine {
         self.state().memory.free(address);
     }
 
+    fn clear(&self, address: u64, bytes: usize) -> Result<(), CudaError> {
+        let mut state = self.state();
+        let into = state.memory.bytes(address, bytes);
+        into.map_err(|what| fault("clear", what))?.fill(0);
+        Ok(())
+    }
+
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), CudaError> {
         let mut state = self.state();
         let into = state.memory.bytes(address, bytes.len());
@@ -268,6 +275,7 @@ impl Backend for Machine {
 
     fn elapsed(
         &self,
+        _before: &mut dyn FnMut() -> Result<(), CudaError>,
         _work: &mut dyn FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError> {
         Err(CudaError::NoClock)

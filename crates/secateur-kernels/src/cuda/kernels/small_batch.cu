@@ -8,43 +8,55 @@
 // Techniques, in the order in which they appear:
 //   1. mma.sp even for one token: the instruction finds places for free, which would take several operations a
 //      weight in ordinary arithmetic. Seven eighths of its sums may be idle; nothing waits for them.
-//   2. Weights straight from memory to registers, 16 contiguous bytes a lane, each byte once, kept out of L1.
-//   3. Columns are dealt out to the eight warps of a block, each with four loads under way: 36 KB a
-//      multiprocessor, more than the bytes that a memory of 3.4 TB/s and 700 ns delivers between question and answer.
-//   4. Activations from global memory: a warp reads columns that no other warp of the block reads, so shared memory
-//      would only delay them. They stay in L1 and L2.
-//   5. Sums meet in shared memory and are added in the order of warps, so that results are the same every time.
+//   2. Columns are dealt out to the eight warps of a block. A warp shares nothing with the others until the end, so
+//      the loop has no barrier.
+//   3. cp.async into a ring of six places for each warp (four where they are larger): five squares are under way while
+//      one is multiplied, 46 KB a block, more than the bytes that a memory of 4.8 TB/s and 700 ns has under way for
+//      each multiprocessor. Registers would not do: the compiler has six counters to wait with and waits for more than
+//      it needs; `wait_group` waits for exactly the oldest.
+//   4. Weights are copied as they lie and read back 16 bytes a lane. Each byte is read once, past L1.
+//   5. The copies cut off activations at the last column and the last token: zeros are filled in for what is not there.
+//   6. Sums meet in shared memory and are added in the order of warps, so that results are the same every time.
 //
 //             columns, 64 bytes of x at a time           A block owns 32 rows and all columns.
 //            .----+----+-   -+----+----+----+-   -.
 //    32 rows | w0 | w1 | ... | w7 | w0 | w1 | ... |      w0 .. w7 are its warps; one square is 1024 bytes of
-//            '----+----+-   -+----+----+----+-   -'      values, 128 of metadata (i8: 256) and two mma.sp
+//            '----+----+-   -+----+----+----+-   -'      values, 128 of metadata (i8: 256), two mma.sp, and
+//                                                        512 bytes of x for every eight tokens
 //
-// Lane l of a warp: g = l / 4, t = l % 4. Its part of x is token g, bytes 4 t .. of each 16.
+// Lane l of a warp: g = l / 4, t = l % 4.
 //
-// threads: 256; dynamic shared memory: 0 bytes; grid: 32 rows a block, in x.
+// threads: 256; dynamic shared memory: 79872 bytes (8 tokens), 69632 (16), i8: 71680 and 73728; grid: 32 rows a block,
+// in x.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-constexpr u32 ROWS = 32, THREADS = 256, WARPS = THREADS / 32, AHEAD = 4;
-constexpr u32 STRIDE = 36; // of the sums in shared memory: lanes store to 8 t + g, all 32 banks
+constexpr u32 ROWS = 32, THREADS = 256, WARPS = THREADS / 32;
+constexpr u32 VALUES = 1024, X = 512; // bytes of a square
+constexpr u32 STRIDE = 36;            // of the sums in shared memory: lanes store to 8 t + g, all 32 banks
 
-// Loads 16 bytes that nobody here reads again: past L1, which keeps x.
-__device__ uint4 load_once(const u8* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
-  return v;
+// Reads the 32 bits of a shared memory address that PTX wants.
+__device__ u32 shared(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
+
+// Starts a copy of 16 bytes past the registers, of which only the first `bytes` are read; the rest become zeros.
+__device__ void copy_async(u32 to, const void* from, u32 bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
-// The same for 4 bytes.
-__device__ u32 load_word_once(const u8* from) {
-  u32 v;
-  asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(from));
-  return v;
+// Closes a group of copies. An empty group counts too, which keeps the count right at the end of the loop.
+__device__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most N of this lane's groups are still under way; __syncwarp() then makes them the warp's.
+template <int N> __device__ void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+// Loads four 8 x 16-byte matrices, lane l naming row l % 8 of matrix l / 8: here 8 tokens x 64 bytes, which is all
+// of B for one mma.sp.
+__device__ void load_matrices(u32 (&b)[4], u32 from) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3]) : "r"(from) : "memory");
 }
 
 // Multiplies 16 rows x 32 columns (i8: 64) of W with 8 tokens; the selector says which lanes' metadata counts.
@@ -93,33 +105,6 @@ struct I8 {
   static __device__ u16 round(float value) { return Bf16::round(value); }
 };
 
-// What one lane holds of 32 rows x 64 bytes of x, for 8 or 16 tokens.
-template <typename T, u32 EIGHTS> struct Fragment {
-  uint4 a[2];
-  u32 metadata[T::METADATA], b[EIGHTS][4];
-
-  __device__ void load(const u8* values, const u8* metadata, const u8* const (&x)[EIGHTS], u32 left) {
-    a[0] = load_once(values), a[1] = load_once(values + 512);
-    for (u32 i = 0; i < T::METADATA; i++) this->metadata[i] = load_word_once(metadata + i * 128);
-#pragma unroll
-    for (u32 n = 0; n < EIGHTS; n++)
-#pragma unroll
-      for (u32 i = 0; i < 4; i++) {
-        // What lies behind a token's last column is not x: it may be NaN, which no zero weight takes back.
-        u32 inside = left - min(left, i * 16), word = x[n] && inside ? *(const u32*)(x[n] + i * 16) : 0;
-        b[n][i] = inside < 4 ? word & (1u << inside * 8) - 1 : word;
-      }
-  }
-
-  __device__ void multiply(typename T::Sum (&sums)[EIGHTS][2][4]) const {
-#pragma unroll
-    for (u32 n = 0; n < EIGHTS; n++) {
-      T::template mma<0>(sums[n][0], a[0], b[n], metadata[0]);
-      T::template mma<1>(sums[n][1], a[1], b[n], metadata[T::METADATA - 1]);
-    }
-  }
-};
-
 // The exact GELU (Hendrycks & Gimpel 2016), and a ReLU that keeps NaN.
 __device__ float activate(float value, u32 activation) {
   if (activation == 1) return value < 0.0f ? 0.0f : value;
@@ -128,54 +113,82 @@ __device__ float activate(float value, u32 activation) {
 }
 
 // `rows` and `row_bytes` are W's own: rows, and bytes of a token's x; `rows_padded` and `stages`, of 128 bytes of x,
-// are what it is packed to. Strides count bytes of x and numbers of y, from a token to the next; x is read in words of
-// 4 bytes. `bias` and the scales, one for each row and one for each token, may be null.
-template <typename T, u32 EIGHTS>
+// are what it is packed to. Strides count bytes of x and numbers of y, from a token to the next; x starts at a multiple
+// of 16 bytes and its stride is one. `bias` and the scales, one for each row and one for each token, may be null.
+template <typename T, u32 EIGHTS, u32 PLACES>
 __device__ void small_batch(const u8* values, const u8* metadata, const u8* x, u16* y, const float* bias,
                             const float* row_scales, const float* token_scales, u32 rows, u32 rows_padded,
                             u32 row_bytes, u32 stages, u32 tokens, u64 x_stride, u64 y_stride, u32 activation) {
-  __shared__ typename T::Sum memory[WARPS][EIGHTS * 8][STRIDE];
+  constexpr u32 METADATA = 128 * T::METADATA, SQUARE = VALUES + METADATA + EIGHTS * X;
+  extern __shared__ __align__(128) u8 memory[];
   u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, row = blockIdx.x * ROWS;
 
   u64 values_step = (u64)rows_padded * 32, metadata_step = (u64)rows_padded * 4 * T::METADATA;
-  values += (u64)row * 32 + lane * 16, metadata += (u64)row * 4 * T::METADATA + lane * 4;
-  const u8* mine[EIGHTS];
-  for (u32 n = 0; n < EIGHTS; n++) mine[n] = n * 8 + g < tokens ? x + (n * 8 + g) * x_stride + t * 4 : nullptr;
+  values += (u64)row * 32 + lane * 16, metadata += (u64)row * 4 * T::METADATA + lane * 16;
+  // Lane l copies chunk t of token g, to place t ^ (g / 2 % 4) of the token's 64 bytes: eight tokens of one chunk
+  // are then eight different 16 bytes of the banks.
+  const u8* chunk[EIGHTS];
+  u32 present[EIGHTS];
+  for (u32 n = 0; n < EIGHTS; n++) {
+    u32 token = n * 8 + g;
+    chunk[n] = x + (token < tokens ? token : 0) * x_stride + t * 16;
+    present[n] = token < tokens ? row_bytes - min(row_bytes, t * 16) : 0;
+  }
+  u8* ring = memory + warp * PLACES * SQUARE;
+  u32 ring_at = shared(ring), squares = stages * 2;
+  u32 x_at = VALUES + METADATA + g * 64 + (t ^ g / 2 % 4) * 16;
+  u32 b_at = VALUES + METADATA + lane % 8 * 64 + (lane / 8 ^ lane % 8 / 2) * 16;
 
-  // Squares `warp`, `warp + 8` and so on are this warp's; four are under way while one is multiplied.
-  typename T::Sum sums[EIGHTS][2][4] = {};
-  Fragment<T, EIGHTS> ahead[AHEAD];
-  u32 squares = stages * 2;
-  auto load = [&](Fragment<T, EIGHTS>& fragment, u32 square) {
-    const u8* at[EIGHTS];
-    u32 before = square * 64 + t * 4;
-    for (u32 n = 0; n < EIGHTS; n++) at[n] = mine[n] ? mine[n] + square * 64 : nullptr;
-    fragment.load(values + square * values_step, metadata + square * metadata_step, at,
-                  row_bytes - min(row_bytes, before));
+  auto load = [&](u32 square, u32 place) {
+    u32 to = ring_at + place * SQUARE;
+    copy_async(to + lane * 16, values + square * values_step, 16);
+    copy_async(to + 512 + lane * 16, values + square * values_step + 512, 16);
+    if (lane < METADATA / 16) copy_async(to + VALUES + lane * 16, metadata + square * metadata_step, 16);
+    for (u32 n = 0; n < EIGHTS; n++)
+      copy_async(to + x_at + n * X, chunk[n] + square * 64, min(present[n] - min(present[n], square * 64), 16));
   };
-#pragma unroll
-  for (u32 i = 0; i < AHEAD; i++)
-    if (warp + i * WARPS < squares) load(ahead[i], warp + i * WARPS);
-  for (u32 square = warp; square < squares; square += AHEAD * WARPS)
-#pragma unroll
-    for (u32 i = 0; i < AHEAD; i++)
-      if (square + i * WARPS < squares) {
-        ahead[i].multiply(sums);
-        if (square + (i + AHEAD) * WARPS < squares) load(ahead[i], square + (i + AHEAD) * WARPS);
-      }
 
+  // Squares `warp`, `warp + 8` and so on are this warp's.
+  typename T::Sum sums[EIGHTS][2][4] = {};
+  u32 ahead = warp;
+  for (u32 place = 0; place < PLACES - 1; place++, ahead += WARPS) {
+    if (ahead < squares) load(ahead, place);
+    copy_commit();
+  }
+  for (u32 square = warp, place = 0; square < squares; square += WARPS, ahead += WARPS) {
+    copy_wait<PLACES - 2>();
+    // This square is there, and every lane is done with the one before, whose place is loaded next.
+    __syncwarp();
+    if (ahead < squares) load(ahead, place == 0 ? PLACES - 1 : place - 1);
+    copy_commit();
+    const u8* from = ring + place * SQUARE;
+    uint4 a0 = *(const uint4*)(from + lane * 16), a1 = *(const uint4*)(from + 512 + lane * 16);
+    u32 first = *(const u32*)(from + VALUES + lane * 4);
+    u32 second = *(const u32*)(from + VALUES + METADATA - 128 + lane * 4);
+#pragma unroll
+    for (u32 n = 0; n < EIGHTS; n++) {
+      u32 b[4];
+      load_matrices(b, ring_at + place * SQUARE + b_at + n * X);
+      T::template mma<0>(sums[n][0], a0, b, first);
+      T::template mma<1>(sums[n][1], a1, b, second);
+    }
+    place = place + 1 == PLACES ? 0 : place + 1;
+  }
+  __syncthreads();
+
+  auto meeting = (typename T::Sum(*)[EIGHTS * 8][STRIDE])memory; // [WARPS]
 #pragma unroll
   for (u32 n = 0; n < EIGHTS; n++)
 #pragma unroll
     for (u32 i = 0; i < 2; i++)
 #pragma unroll
-      for (u32 e = 0; e < 4; e++) memory[warp][n * 8 + 2 * t + e % 2][i * 16 + e / 2 * 8 + g] = sums[n][i][e];
+      for (u32 e = 0; e < 4; e++) meeting[warp][n * 8 + 2 * t + e % 2][i * 16 + e / 2 * 8 + g] = sums[n][i][e];
   __syncthreads();
 
   row += lane;
   for (u32 n = warp; n < tokens && row < rows; n += WARPS) {
     typename T::Sum sum = 0;
-    for (u32 w = 0; w < WARPS; w++) sum += memory[w][n][lane];
+    for (u32 w = 0; w < WARPS; w++) sum += meeting[w][n][lane];
     float value = (float)sum;
     if (row_scales) value *= row_scales[row];
     if (token_scales) value *= token_scales[n];
@@ -184,17 +197,17 @@ __device__ void small_batch(const u8* values, const u8* metadata, const u8* x, u
   }
 }
 
-#define KERNEL(NAME, TYPE, EIGHTS)                                                                                \
+#define KERNEL(NAME, TYPE, EIGHTS, PLACES)                                                                        \
   extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                        \
       NAME(const u8* values, const u8* metadata, const u8* x, u16* y, const float* bias, const float* row_scales, \
            const float* token_scales, u32 rows, u32 rows_padded, u32 row_bytes, u32 stages, u32 tokens,           \
            u64 x_stride, u64 y_stride, u32 activation) {                                                          \
-    small_batch<TYPE, EIGHTS>(values, metadata, x, y, bias, row_scales, token_scales, rows, rows_padded,          \
-                              row_bytes, stages, tokens, x_stride, y_stride, activation);                         \
+    small_batch<TYPE, EIGHTS, PLACES>(values, metadata, x, y, bias, row_scales, token_scales, rows, rows_padded,  \
+                                      row_bytes, stages, tokens, x_stride, y_stride, activation);                 \
   }
-KERNEL(small_batch_8_f16, F16, 1)
-KERNEL(small_batch_16_f16, F16, 2)
-KERNEL(small_batch_8_bf16, Bf16, 1)
-KERNEL(small_batch_16_bf16, Bf16, 2)
-KERNEL(small_batch_8_i8, I8, 1)
-KERNEL(small_batch_16_i8, I8, 2)
+KERNEL(small_batch_8_f16, F16, 1, 6)
+KERNEL(small_batch_16_f16, F16, 2, 4)
+KERNEL(small_batch_8_bf16, Bf16, 1, 6)
+KERNEL(small_batch_16_bf16, Bf16, 2, 4)
+KERNEL(small_batch_8_i8, I8, 1, 5)
+KERNEL(small_batch_16_i8, I8, 2, 4)
