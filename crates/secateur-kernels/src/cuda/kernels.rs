@@ -55,11 +55,11 @@ pub(super) const GEMM: EmbeddedKernel = embed!(
 pub(super) const SMALL_BATCH: EmbeddedKernel = embed!(
     "small_batch",
     &[
-        function("small_batch_8_f16", 256, 79_872),
+        function("small_batch_8_f16", 256, 66_560),
         function("small_batch_16_f16", 256, 69_632),
-        function("small_batch_8_bf16", 256, 79_872),
+        function("small_batch_8_bf16", 256, 66_560),
         function("small_batch_16_bf16", 256, 69_632),
-        function("small_batch_8_i8", 256, 71_680),
+        function("small_batch_8_i8", 256, 57_344),
         function("small_batch_16_i8", 256, 73_728),
     ]
 );

@@ -117,61 +117,60 @@ template <typename T> struct Tile {
   static constexpr u32 METADATA = 2 * ROWS * T::METADATA;
   static constexpr u32 STAGE = VALUES + X + METADATA;
 
-  const u8 *values, *metadata; // of this tile's rows in the first half of the first stage
-  const u8* x;                 // where this thread's first chunk of the first token is
-  u64 values_half, metadata_half, x_stride;
+  const u8 *values, *metadata; // of this tile's rows in the first half of the next stage
+  const u8* x;                 // where this thread's chunk of its first token is in the next stage
+  u64 values_half, metadata_half, x_step; // to the next half; sixteen tokens on
   u32 values_left, metadata_left; // bytes of this tile's rows: less than 128 rows at W's lower end
-  u32 tokens_left, bytes;         // tokens from this thread's first one to the end; bytes of a token
+  u32 tokens_left, bytes_left;    // tokens from this thread's first one to the end; bytes of a token from its chunk on
   u32 to;                         // shared memory
 
-  // Starts loading a stage: every thread copies four chunks of values, eight of x and up to one of metadata.
-  __device__ void load(u32 stage) const {
-    u32 to = this->to + stage % STAGES * STAGE, thread = threadIdx.x;
-    for (u32 i = 0; i < VALUES / 16 / THREADS; i++) {
-      u32 half = i / 2, at = (i % 2 * THREADS + thread) * 16;
-      copy_async(to + half * HALF + at, values + (2 * stage + half) * values_half + at,
-                 at < values_left ? 16 : 0);
-    }
+  // Starts loading the next stage: every thread copies four chunks of values, eight of x and up to one of metadata.
+  __device__ void load(u32 place) {
+    u32 to = this->to + place * STAGE, thread = threadIdx.x;
+    const u8* from = values;
+    for (u32 half = 0; half < 2; half++, from += values_half)
+      for (u32 i = 0; i < 2; i++) {
+        u32 at = (i * THREADS + thread) * 16;
+        copy_async(to + half * HALF + at, from + at, at < values_left ? 16 : 0);
+      }
+    values = from;
     // Eight threads copy a token's 128 bytes; chunk c of token n goes to place c ^ (n % 8) of its 128.
-    u32 chunk = thread % 8, first = thread / 8;
-    u32 left = bytes - min(bytes, stage * STEP + chunk * 16);
-    for (u32 i = 0; i < TOKENS / 16; i++) {
-      u32 token = i * 16 + first;
-      copy_async(to + VALUES + token * STEP + (chunk ^ token % 8) * 16,
-                 x + i * 16 * x_stride + stage * STEP, i * 16 < tokens_left ? min(left, 16) : 0);
-    }
+    u32 token = thread / 8, left = min(bytes_left, 16);
+    u32 x_to = to + VALUES + token * STEP + (thread % 8 ^ token % 8) * 16;
+    from = x;
+    for (u32 i = 0; i < TOKENS / 16; i++, from += x_step)
+      copy_async(x_to + i * 16 * STEP, from, i * 16 < tokens_left ? left : 0);
+    x += STEP, bytes_left -= min(bytes_left, STEP);
     // Below W's lower end values are zero, and zeros are no metadata that the instruction takes: read row 0's again.
     u32 at = thread % (METADATA / 32) * 16, half = thread / (METADATA / 32);
     if (half < 2)
       copy_async(to + VALUES + X + half * (METADATA / 2) + at,
-                 metadata + (2 * stage + half) * metadata_half + (at < metadata_left ? at : 0), 16);
+                 metadata + half * metadata_half + (at < metadata_left ? at : 0), 16);
+    metadata += 2 * metadata_half;
   }
 
-  // Multiplies a stage into a warp's 64 rows x 64 tokens.
-  __device__ void multiply(u32 stage, typename T::Sum (&sums)[4][8][4], const u8* memory) const {
-    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, from = stage % STAGES * STAGE;
+  // Multiplies half a stage into a warp's 64 rows x 64 tokens.
+  __device__ void multiply(u32 place, u32 half, typename T::Sum (&sums)[4][8][4], const u8* memory) const {
+    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, from = place * STAGE;
     u32 swizzled = (lane / 8 ^ lane % 8) * 16, tokens = warp % 2 * 64 + lane % 8;
-    u32 b_at = to + from + VALUES + tokens * STEP;
+    u32 b_at = to + from + VALUES + tokens * STEP + (swizzled ^ half * 64);
+    const u8* a_at = memory + from + half * HALF + warp / 2 * 2048 + lane * 16;
+    const u8* metadata_at = memory + from + VALUES + X + half * (METADATA / 2) + warp / 2 * 64 * T::METADATA + lane * 4;
+    uint4 a[4];
+    u32 words[4];
 #pragma unroll
-    for (u32 half = 0; half < 2; half++) {
-      const u8* a_at = memory + from + half * HALF + warp / 2 * 2048 + lane * 16;
-      const u8* metadata_at = memory + from + VALUES + X + half * (METADATA / 2) + warp / 2 * 64 * T::METADATA + lane * 4;
-      uint4 a[4];
-      u32 words[4];
+    for (u32 i = 0; i < 4; i++) {
+      a[i] = *(const uint4*)(a_at + i * 512);
+      words[i] = *(const u32*)(metadata_at + i * 16 * T::METADATA / 128 * 128);
+    }
 #pragma unroll
-      for (u32 i = 0; i < 4; i++) {
-        a[i] = *(const uint4*)(a_at + i * 512);
-        words[i] = *(const u32*)(metadata_at + i * 16 * T::METADATA / 128 * 128);
-      }
-#pragma unroll
-      for (u32 j = 0; j < 8; j++) {
-        u32 b[4];
-        load_matrices(b, b_at + j * 8 * STEP + (swizzled ^ half * 64));
-        T::template mma<0>(sums[0][j], a[0], b, words[0]);
-        T::template mma<1>(sums[1][j], a[1], b, words[1]);
-        T::template mma<0>(sums[2][j], a[2], b, words[2]);
-        T::template mma<1>(sums[3][j], a[3], b, words[3]);
-      }
+    for (u32 j = 0; j < 8; j++) {
+      u32 b[4];
+      load_matrices(b, b_at + j * 8 * STEP);
+      T::template mma<0>(sums[0][j], a[0], b, words[0]);
+      T::template mma<1>(sums[1][j], a[1], b, words[1]);
+      T::template mma<0>(sums[2][j], a[2], b, words[2]);
+      T::template mma<1>(sums[3][j], a[3], b, words[3]);
     }
   }
 };
@@ -203,37 +202,38 @@ __device__ void gemm(const u8* values, const u8* metadata, const u8* x, u16* y, 
   tile.values_half = (u64)rows_padded * 32, tile.metadata_half = (u64)rows_padded * T::METADATA;
   tile.values = values + (u64)row * 32, tile.metadata = metadata + (u64)row * T::METADATA;
   tile.values_left = (rows_padded - row) * 32, tile.metadata_left = (rows_padded - row) * T::METADATA;
-  tile.x_stride = x_stride, tile.bytes = row_bytes, tile.to = shared(memory);
+  tile.x_step = 16 * x_stride, tile.bytes_left = row_bytes - min(row_bytes, thread % 8 * 16), tile.to = shared(memory);
   u32 first = token + thread / 8;
   tile.tokens_left = tokens - min(tokens, first);
   tile.x = x + first * x_stride + thread % 8 * 16;
 
   typename T::Sum sums[4][8][4] = {};
-  for (u32 stage = 0; stage < STAGES - 1; stage++) {
-    if (stage < stages) tile.load(stage);
+  u32 ahead = 0;
+  for (; ahead < STAGES - 1; ahead++) {
+    if (ahead < stages) tile.load(ahead);
     copy_commit();
   }
-  for (u32 stage = 0; stage < stages; stage++) {
+  for (u32 stage = 0, place = 0; stage < stages; stage++, ahead++) {
     copy_wait<STAGES - 2>();
     // This stage is there, and every warp is done with the one before, whose place is loaded next.
     __syncthreads();
-    if (stage + STAGES - 1 < stages) tile.load(stage + STAGES - 1);
+    if (ahead < stages) tile.load(place == 0 ? STAGES - 1 : place - 1);
     copy_commit();
-    tile.multiply(stage, sums, memory);
+    tile.multiply(place, 0, sums, memory);
+    tile.multiply(place, 1, sums, memory);
+    place = place + 1 == STAGES ? 0 : place + 1;
   }
   __syncthreads();
 
   // Turn the tile over: y is written along rows of W, sums lie along tokens. Lanes store to 8 t + g, all 32 banks.
   float* turned = (float*)memory;
+  float* to = turned + (warp % 2 * 64 + 2 * t) * Y_STRIDE + warp / 2 * 64 + g;
 #pragma unroll
-  for (u32 i = 0; i < 4; i++)
+  for (int i = 0; i < 4; i++)
 #pragma unroll
-    for (u32 j = 0; j < 8; j++)
+    for (int j = 0; j < 8; j++)
 #pragma unroll
-      for (u32 e = 0; e < 4; e++) {
-        u32 n = warp % 2 * 64 + j * 8 + 2 * t + e % 2, r = warp / 2 * 64 + i * 16 + e / 2 * 8 + g;
-        turned[n * Y_STRIDE + r] = (float)sums[i][j][e];
-      }
+      for (int e = 0; e < 4; e++) to[(j * 8 + e % 2) * (int)Y_STRIDE + i * 16 + e / 2 * 8] = (float)sums[i][j][e];
   __syncthreads();
 
   // A warp writes a token's 128 rows, four to a lane; the last ones of a ragged W number by number.

@@ -205,9 +205,9 @@ __device__ void small_batch(const u8* values, const u8* metadata, const u8* x, u
     small_batch<TYPE, EIGHTS, PLACES>(values, metadata, x, y, bias, row_scales, token_scales, rows, rows_padded,  \
                                       row_bytes, stages, tokens, x_stride, y_stride, activation);                 \
   }
-KERNEL(small_batch_8_f16, F16, 1, 6)
+KERNEL(small_batch_8_f16, F16, 1, 5)
 KERNEL(small_batch_16_f16, F16, 2, 4)
-KERNEL(small_batch_8_bf16, Bf16, 1, 6)
+KERNEL(small_batch_8_bf16, Bf16, 1, 5)
 KERNEL(small_batch_16_bf16, Bf16, 2, 4)
-KERNEL(small_batch_8_i8, I8, 1, 5)
+KERNEL(small_batch_8_i8, I8, 1, 4)
 KERNEL(small_batch_16_i8, I8, 2, 4)
