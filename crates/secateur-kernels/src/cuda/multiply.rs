@@ -97,10 +97,9 @@ pub fn multiply(
     // Words of 4 bytes are loaded of x, so its last token ends with one.
     check("x", weight, x.buffer, (tokens, x.stride, cols, size), (16, 4))?;
     check("y", weight, y.buffer, (tokens, y.stride, rows, 2), (8, 1))?;
-    for (what, buffer, expected) in [
-        ("the bias, in bytes,", epilogue.bias, 4 * rows),
-        ("the tokens' scales, in bytes,", x.scales, 4 * tokens),
-    ] {
+    for (what, buffer, expected) in
+        [("the bias", epilogue.bias, 4 * rows), ("the tokens' scales", x.scales, 4 * tokens)]
+    {
         let Some(buffer) = buffer else { continue };
         check(what, weight, buffer, (1, expected / 4, expected / 4, 4), (4, 1))?;
     }

@@ -187,3 +187,6 @@ impl DevicePlan {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ fn products_refuse_what_does_not_fit() {
         let about = format!("{kernel} {dtype}");
         let refused = |spoil: fn(&mut There, &Emulator)| refused(dtype, kernel, tokens, spoil);
         let view = |error: KernelError, wanted: &str| match error {
-            KernelError::View { what, tokens: 7 | 20, .. } => assert_eq!(what, wanted, "{about}"),
+            KernelError::View { what, .. } => assert_eq!(what, wanted, "{about}"),
             other => panic!("{about}, {wanted}: {other:?}"),
         };
         let cuda = |error: KernelError| match error {
@@ -70,10 +70,7 @@ fn products_refuse_what_does_not_fit() {
             }),
             "y",
         );
-        view(
-            refused(|there, _| cut(there.bias.as_mut().unwrap(), 0, 4 * 39)),
-            "the bias, in bytes,",
-        );
+        view(refused(|there, _| cut(there.bias.as_mut().unwrap(), 0, 4 * 39)), "the bias");
         // One token after the other would overlap.
         view(refused(|there, _| there.x_stride = 128 / there.dtype.bitsize()), "x");
         view(refused(|there, _| there.y_stride = 36), "y");
@@ -97,14 +94,14 @@ fn products_refuse_what_does_not_fit() {
             there.bias = Some(emulator.device().zeros(256).unwrap());
             cut(there.bias.as_mut().unwrap(), 2, 160);
         });
-        assert_eq!(cuda(error), alignment("the bias, in bytes,", 4), "{about}");
+        assert_eq!(cuda(error), alignment("the bias", 4), "{about}");
         // Memory of somebody else.
         let other = |what| CudaError::OtherDevice { what };
         let error = refused(|there, _| there.x = Emulator::new().device().zeros(1 << 13).unwrap());
         assert_eq!(cuda(error), other("x"), "{about}");
         let error =
             refused(|there, _| there.bias = Some(Emulator::new().device().zeros(160).unwrap()));
-        assert_eq!(cuda(error), other("the bias, in bytes,"), "{about}");
+        assert_eq!(cuda(error), other("the bias"), "{about}");
         let error = refused(|there, _| {
             let elsewhere = Emulator::new().device();
             there.y = elsewhere.upload(&vec![UNTOUCHED; 4096]).unwrap();
@@ -134,14 +131,11 @@ fn scales_of_tokens_are_checked_as_well() {
         let error = refused(Dtype::I8, kernel, 7, |there, _| {
             cut(there.scales.as_mut().unwrap(), 0, 4 * 6);
         });
-        assert!(
-            matches!(error, KernelError::View { what: "the tokens' scales, in bytes,", .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, KernelError::View { what: "the tokens' scales", .. }), "{error:?}");
         let error = refused(Dtype::I8, kernel, 7, |there, _| {
             there.scales = Some(Emulator::new().device().zeros(28).unwrap());
         });
-        let what = "the tokens' scales, in bytes,";
+        let what = "the tokens' scales";
         assert_eq!(error, CudaError::OtherDevice { what }.into());
     }
 }
