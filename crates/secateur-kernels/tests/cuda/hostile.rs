@@ -261,11 +261,11 @@ fn pruning_refuses_what_no_magnitude_ranks() {
     assert_eq!(same, [1.0; 32], "nothing was pruned");
     assert_eq!(prune_two_of_four(&device.zeros(0).unwrap(), f32, [0, 8]), Ok(()));
 
-    // Row 2, group 3 has a NaN, and so has row 5: the first one is named, and all the rest is pruned.
+    // The smallest NaN of each type. Row 2, group 3 has one, and so has row 5: the first one is named, and all the rest is pruned.
     let nan: [(Dtype, Vec<u8>); 3] = [
-        (Dtype::F32, f32::NAN.to_le_bytes().to_vec()),
-        (Dtype::F16, (-f16::NAN).to_le_bytes().to_vec()),
-        (Dtype::BF16, bf16::from_bits(0x7F81).to_le_bytes().to_vec()),
+        (Dtype::F32, 0x7F80_0001_u32.to_le_bytes().to_vec()),
+        (Dtype::F16, 0xFC01_u16.to_le_bytes().to_vec()),
+        (Dtype::BF16, 0x7F81_u16.to_le_bytes().to_vec()),
     ];
     for (dtype, nan) in nan {
         let (size, cols) = (nan.len(), 260);
