@@ -22,7 +22,7 @@ fn product(kernel: CudaKernel, dtype: Dtype, [rows, cols, tokens]: [usize; 3]) -
     let counts = emulator.counts();
     let x = counts.loaded_from(there.x.address());
     // Uploaded in this order before everything else.
-    let mut loaded = counts.loaded.iter().map(|(_, bytes)| *bytes);
+    let mut loaded = counts.loaded.values().copied();
     let [values, metadata] = [(); 2].map(|()| loaded.next().unwrap());
     let (all_values, all_metadata) = there.weight.read().unwrap();
     let stored = [all_values.len() as u64, 4 * all_metadata.len() as u64];
