@@ -9,7 +9,10 @@ use crate::{
     dispatch::cache::{folder, keep, kept},
 };
 use serde::{Deserialize, Serialize};
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// One product, by one kernel and by the best dense library.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,14 +84,16 @@ impl Measurements {
         let empty = Self::of(device);
         let path = folder(env::var_os("SECATEUR_CACHE")).map(|at| at.join(empty.file_name()));
         let Some(path) = path else { return empty };
-        let found = kept::<Self>(&path)
-            .and_then(|found| found.map(|found| found.check(&empty)).transpose())
-            .map(|found| found.unwrap_or(empty.clone()));
-        found.unwrap_or_else(|reason| {
+        empty.read(&path).unwrap_or_else(|reason| {
             let path = path.display();
             tracing::warn!("{path} is ignored: {reason}; `cargo xtask gpu-check` writes it anew");
             empty
         })
+    }
+
+    /// The table in a file; this one if there is none. An error says why one that is there cannot be used.
+    fn read(&self, path: &Path) -> Result<Self, String> {
+        kept::<Self>(path)?.map_or_else(|| Ok(self.clone()), |found| found.check(self))
     }
 
     fn check(self, here: &Self) -> Result<Self, String> {
@@ -137,5 +142,98 @@ impl Measurements {
         };
         let found = self.products.iter().filter(same).filter(near);
         found.min_by(|a, b| far(a).total_cmp(&far(b)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Emulator;
+    use secateur_storage::{Dtype, Format};
+    use std::fs;
+
+    fn product(kernel: CudaKernel, [rows, cols, tokens]: [usize; 3]) -> Measurement {
+        let (nanoseconds, dense_nanoseconds) = (1500.5, Some(3000.25));
+        let dtype = "bf16".into();
+        Measurement { kernel, dtype, rows, cols, tokens, nanoseconds, dense_nanoseconds }
+    }
+
+    fn table() -> Measurements {
+        let products = vec![
+            product(CudaKernel::SmallBatch, [4096, 4096, 8]),
+            Measurement {
+                dense_nanoseconds: None,
+                ..product(CudaKernel::Gemm, [4096, 11008, 1024])
+            },
+        ];
+        Measurements { products, ..Measurements::of(&Emulator::new().device()) }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = Measurements::of(&Emulator::new().device());
+        let path = folder.path().join("not/there").join(empty.file_name());
+        assert_eq!(empty.read(&path), Ok(empty.clone()), "no file is an empty table");
+        keep(&table(), &path).unwrap();
+        assert_eq!(empty.read(&path), Ok(table()));
+        assert_eq!(empty.file_name(), "gpu-emulated-sm-80.json");
+        let strange = Measurements { device: "../../etc/\u{e9} A100\n".into(), ..empty };
+        assert_eq!(strange.file_name(), "gpu-------etc---a100-.json");
+    }
+
+    #[test]
+    fn what_is_damaged_or_foreign_is_turned_down_with_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table");
+        let here = Measurements::of(&Emulator::new().device());
+        let reason = |text: &str| {
+            fs::write(&path, text).unwrap();
+            here.read(&path).unwrap_err()
+        };
+        let whole = serde_json::to_string(&table()).unwrap();
+        for end in 0..whole.len() {
+            assert!(reason(&whole[..end]).contains("damaged"), "{}", &whole[..end]);
+        }
+        assert!(reason(&whole.replace("\"rows\"", "\"lines\"")).contains("damaged"));
+        assert!(reason(&whole.replace("small-batch", "wgmma")).contains("damaged"));
+        assert!(reason(&" ".repeat(1_100_000)).contains("too long"));
+        let with = |change: fn(&mut Measurements)| {
+            let mut other = table();
+            change(&mut other);
+            reason(&serde_json::to_string(&other).unwrap())
+        };
+        assert!(with(|table| table.device = "A toaster".into()).contains("belongs to A toaster"));
+        assert!(with(|table| table.sm = 90).contains("sm_90"));
+        assert!(with(|table| table.driver = 12_040).contains("driver 12040"));
+        assert!(with(|table| table.version = "0.0.0".into()).contains("version 0.0.0"));
+        assert!(with(|table| table.products[0].nanoseconds = 0.0).contains("no card"));
+        assert!(with(|table| table.products[1].nanoseconds = -1.0).contains("no card"));
+        assert!(with(|table| table.products[0].dense_nanoseconds = Some(0.0)).contains("no card"));
+    }
+
+    #[test]
+    fn the_closest_is_of_the_type_and_near_in_size_and_tokens() {
+        let shapes =
+            [[4096, 4096, 8], [4096, 4096, 16], [8192, 2048, 8], [usize::MAX, usize::MAX, 8]];
+        let products = shapes.map(|shape| product(CudaKernel::SmallBatch, shape)).to_vec();
+        let table = Measurements { products, ..table() };
+        let closest = |kernel, dtype, [rows, cols, tokens]: [usize; 3]| {
+            let (format, stored) = (Format::TWO_OF_FOUR, 0);
+            let problem = Problem { rows, cols, tokens, format, stored, dtype };
+            table.closest(kernel, &problem).map(|found| [found.rows, found.cols, found.tokens])
+        };
+        let small = |shape| closest(CudaKernel::SmallBatch, Dtype::BF16, shape);
+        assert_eq!(small([4096, 4096, 8]), Some([4096, 4096, 8]));
+        assert_eq!(small([4096, 4096, 15]), Some([4096, 4096, 16]));
+        assert_eq!(small([8192, 2048, 8]), Some([8192, 2048, 8]), "the shape, where sizes tie");
+        assert_eq!(small([4096, 4096, 4]), Some([4096, 4096, 8]), "half as many tokens");
+        assert_eq!(small([4096, 4096, 3]), None, "too few");
+        assert_eq!(small([4096, 16_384, 8]), Some([4096, 4096, 8]), "four times as large");
+        assert_eq!(small([4096, 16_385, 8]), None, "more than that");
+        assert_eq!(small([4096, 4096, 999]), Some([4096, 4096, 16]), "beyond what was measured");
+        assert_eq!(small([0, 0, 0]), None);
+        assert_eq!(closest(CudaKernel::Gemm, Dtype::BF16, [4096, 4096, 8]), None);
+        assert_eq!(closest(CudaKernel::SmallBatch, Dtype::F16, [4096, 4096, 8]), None);
     }
 }

@@ -8,6 +8,8 @@
 //! Reading order: `lane_model.rs` (what the instruction computes), `device.rs` (what a card is to us),
 //! `kernels/small_batch.cu`, `kernels/gemm.cu`, `emulator/` (the same PTX, executed on the CPU and watched).
 
+#[cfg(test)]
+mod changed;
 pub mod check;
 mod cublas;
 mod device;

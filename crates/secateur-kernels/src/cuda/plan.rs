@@ -192,3 +192,6 @@ impl DevicePlan {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@
 //! # Ok::<(), secateur_kernels::KernelError>(())
 //! ```
 
+#[cfg(test)]
+mod mutants;
 mod product;
 mod weight;
 

@@ -1,5 +1,4 @@
 //! Do the kernels compute what the CPU does? Their PTX, executed by the emulator over the whole sweep.
-#![cfg(feature = "cuda")]
 
 use rayon::prelude::*;
 use secateur_kernels::cuda::{Emulator, check};
