@@ -32,7 +32,7 @@ fn on_device(pruned: &Checkpoint, x: &[f32], digits: usize, at_once: usize) -> V
         .filter_map(|name| {
             let weight = pruned.tensors.get(&format!("{name}.weight"))?;
             let bias = pruned.tensors[&format!("{name}.bias")].unpack();
-            let product = DeviceProduct::new(&bf16(weight), dispatcher.clone()).unwrap();
+            let product = DeviceProduct::new(&bf16(weight), &dispatcher).unwrap();
             Some((product, bias.to_f32().unwrap().to_vec()))
         })
         .collect();

@@ -47,6 +47,10 @@ impl Backend for Changed {
         self.inner.backend().free(address);
     }
 
+    fn clear(&self, address: u64, bytes: usize) -> Result<(), CudaError> {
+        self.inner.backend().clear(address, bytes)
+    }
+
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), CudaError> {
         self.inner.backend().upload(address, bytes)
     }
@@ -69,8 +73,9 @@ impl Backend for Changed {
 
     fn elapsed(
         &self,
+        before: &mut dyn FnMut() -> Result<(), CudaError>,
         work: &mut dyn FnMut() -> Result<(), CudaError>,
     ) -> Result<Duration, CudaError> {
-        self.inner.backend().elapsed(work)
+        self.inner.backend().elapsed(before, work)
     }
 }

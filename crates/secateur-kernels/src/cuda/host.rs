@@ -29,8 +29,7 @@ impl OnDevice {
     ) -> Result<Self, KernelError> {
         let ([rows, cols], tokens, device) = (weight.shape, x.tokens, weight.device());
         let too_large = KernelError::TooLarge { rows, cols, tokens };
-        let strides = weight.element.stride(cols).zip(rows.checked_next_multiple_of(4));
-        let (x_stride, y_stride) = strides.ok_or(too_large.clone())?;
+        let (x_stride, y_stride) = weight.strides();
         let lengths = tokens.checked_mul(x_stride).zip(tokens.checked_mul(2 * y_stride));
         let (x_len, y_bytes) = lengths.ok_or(too_large)?;
         let (x, scales) = round(weight.element, x, [x_len, x_stride, cols], device)?;

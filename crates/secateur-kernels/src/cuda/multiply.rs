@@ -51,14 +51,15 @@ pub struct DeviceView<'a> {
     pub buffer: &'a DeviceBuffer,
     /// How many tokens.
     pub tokens: usize,
-    /// Elements from a token to the next: at least the features, and a multiple of 16 bytes. What lies between a
+    /// Elements from a token to the next: at least the features, and a multiple of 16 bytes
+    /// ([`DeviceWeight::strides`]). What lies between a
     /// token's features and the next token is never used.
     pub stride: usize,
-    /// One f32 for each token, which its products are multiplied by (I8).
+    /// One f32 for each token, which its products are multiplied by: what I8 activations need, and others may have.
     pub scales: Option<&'a DeviceBuffer>,
 }
 
-/// Where outputs go, `[tokens, rows]`: F16 of F16, else BF16.
+/// Where outputs go, `[tokens, rows]`: F16 of F16 (beyond 65 504 an infinity), else BF16.
 #[derive(Debug)]
 pub struct DeviceViewMut<'a> {
     /// The numbers, the first token's first feature first; its address is a multiple of 8. What lies between

@@ -36,7 +36,7 @@ impl DeviceProduct {
     /// let packed = Packed::pack(&weight, &weight.nonzero()?, Pattern::TWO_OF_FOUR)?;
     ///
     /// let device = Emulator::new().device(); // or Device::open(0)?
-    /// let product = DeviceProduct::new(&packed, Dispatcher::probe()?.on(Ok(device)))?;
+    /// let product = DeviceProduct::new(&packed, &Dispatcher::probe()?.on(Ok(device)))?;
     /// let mut y = [0.0];
     /// product.run(&[1.0, 2.0, 3.0, 4.0], 1, &Epilogue::default(), &mut y)?;
     /// assert_eq!(y, [5.0 * 2.0 - 3.0 * 4.0]);
@@ -45,13 +45,14 @@ impl DeviceProduct {
     /// ```
     ///
     /// Errors when the upload fails, or the weight cannot be laid out.
-    pub fn new(weight: &Packed, dispatcher: DeviceDispatcher) -> Result<Self, KernelError> {
+    pub fn new(weight: &Packed, dispatcher: &DeviceDispatcher) -> Result<Self, KernelError> {
         let problem = Problem::of(weight, 1);
         let on_device = match dispatcher.device() {
             Ok(device) if dispatcher.takes(&problem) => Some(DeviceWeight::upload(weight, device)?),
             _ => None,
         };
         let (packed, cpu) = (weight.clone(), OnceLock::new());
+        let dispatcher = dispatcher.clone();
         Ok(Self { problem, dispatcher, weight: on_device, packed, cpu })
     }
 

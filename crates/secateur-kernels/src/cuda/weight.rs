@@ -134,6 +134,22 @@ impl DeviceWeight {
         self.shape
     }
 
+    /// The type of its values, and of the activations that it is multiplied with.
+    pub fn dtype(&self) -> Dtype {
+        match self.element {
+            Element::F16 => Dtype::F16,
+            Element::Bf16 => Dtype::BF16,
+            Element::I8 => Dtype::I8,
+        }
+    }
+
+    /// The least strides, in elements, of the activations and of the outputs of a product with it: what
+    /// [`DeviceView`](super::DeviceView) and [`DeviceViewMut`](super::DeviceViewMut) ask for.
+    pub fn strides(&self) -> (usize, usize) {
+        let [rows, cols] = self.shape;
+        (cols.next_multiple_of(16 / self.element.bytes()), rows.next_multiple_of(4))
+    }
+
     /// Where it is.
     pub fn device(&self) -> &Device {
         self.values.device()

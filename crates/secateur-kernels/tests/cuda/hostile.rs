@@ -112,14 +112,16 @@ fn products_refuse_what_does_not_fit() {
             let large = matches!(error, KernelError::TooLarge { rows: 40, cols: 100, .. });
             assert!(large, "{about}: {error:?}");
         };
-        too_large(refused(|there, _| there.tokens = usize::MAX));
+        let tokens = usize::MAX;
+        let many = CudaError::Tokens { kernel, tokens, most: kernel.most_tokens() };
+        assert_eq!(cuda(refused(|there, _| there.tokens = usize::MAX)), many, "{about}");
         too_large(refused(|there, _| there.x_stride = usize::MAX - 127));
         too_large(refused(|there, _| there.x_stride = usize::MAX / 2 + 1));
         too_large(refused(|there, _| there.y_stride = usize::MAX - 127));
         too_large(refused(|there, _| there.y_stride = usize::MAX / 2 + 1));
         let many = refused(|there, _| there.tokens = i32::MAX as usize);
         match kernel {
-            CudaKernel::SmallBatch => too_large(many),
+            CudaKernel::SmallBatch => assert!(matches!(cuda(many), CudaError::Tokens { .. })),
             _ => assert!(matches!(many, KernelError::View { what: "x", .. }), "{many:?}"),
         }
     }
@@ -127,7 +129,7 @@ fn products_refuse_what_does_not_fit() {
 
 #[test]
 fn scales_of_tokens_are_checked_as_well() {
-    for kernel in CudaKernel::ALL {
+    for &kernel in CudaKernel::ALL {
         let error = refused(Dtype::I8, kernel, 7, |there, _| {
             cut(there.scales.as_mut().unwrap(), 0, 4 * 6);
         });
@@ -148,7 +150,8 @@ fn a_small_batch_is_sixteen_tokens_at_most() {
         there.multiply(kernel, Activation::None)
     };
     assert_eq!(run(CudaKernel::SmallBatch, 16), Ok(()));
-    let error = KernelError::TooLarge { rows: 8, cols: 16, tokens: 17 };
+    let kernel = CudaKernel::SmallBatch;
+    let error = CudaError::Tokens { kernel, tokens: 17, most: 16 }.into();
     assert_eq!(run(CudaKernel::SmallBatch, 17), Err(error));
     assert_eq!(run(CudaKernel::Gemm, 17), Ok(()));
 }
@@ -156,7 +159,9 @@ fn a_small_batch_is_sixteen_tokens_at_most() {
 /// A buffer that ends where x does: nothing behind the last token's features is needed.
 #[test]
 fn a_buffer_may_end_with_its_last_feature() {
-    for (dtype, kernel) in DTYPES.into_iter().flat_map(|d| CudaKernel::ALL.map(|k| (d, k))) {
+    for (dtype, kernel) in
+        DTYPES.into_iter().flat_map(|d| CudaKernel::ALL.iter().map(move |k| (d, *k)))
+    {
         let device = Emulator::new().device();
         let (packed, x) = (weight(dtype, [40, 100]), activations([3, 100]));
         let mut there = There::new(&device, &packed, &x, None).unwrap();
@@ -233,11 +238,15 @@ fn weights_refuse_what_they_cannot_be() {
         let dense = device.zeros(8 * 16 * dtype.bitsize() / 8).unwrap();
         DeviceWeight::pack(&dense, dtype, [8, 16]).unwrap()
     };
-    for (dtype, count, expected) in [(Dtype::I8, 7, 8), (Dtype::I8, 0, 8), (bf16, 8, 0)] {
-        let error = weight(dtype).with_scales(&vec![1.0; count]).unwrap_err();
-        let length =
-            KernelError::Length { what: "the scales of an I8 weight", found: count, expected };
-        assert_eq!(error, length);
+    for found in [0, 7, 9] {
+        let error = weight(Dtype::I8).with_scales(&vec![1.0; found]).unwrap_err();
+        let (what, expected) = ("the scales of an I8 weight", 8);
+        assert_eq!(error, KernelError::Length { what, found, expected });
+    }
+    // Not even none: an empty buffer would be read for every row.
+    for scales in [&[][..], &[1.0; 8]] {
+        let error = weight(bf16).with_scales(scales).unwrap_err();
+        assert!(matches!(error, KernelError::Weight(_)), "{error:?}");
     }
     assert!(weight(Dtype::I8).with_scales(&[1.0; 8]).is_ok());
 }

@@ -35,7 +35,7 @@ fn a_product_is_the_references_from_either_memory() {
         let bias = (number % 4 > 0).then_some(&bias[..]);
 
         let emulator = Emulator::new().written_once();
-        let product = DeviceProduct::new(&packed, dispatcher(&emulator)).unwrap();
+        let product = DeviceProduct::new(&packed, &dispatcher(&emulator)).unwrap();
         let kernel = if tokens <= 16 { CudaKernel::SmallBatch } else { CudaKernel::Gemm };
         assert_eq!(product.plan(tokens).kernel(), Some(kernel), "{about}");
         let mut y = vec![f32::NAN; tokens * rows];
@@ -65,7 +65,7 @@ fn i8_may_have_no_scales() {
     let dense = Dense::new(whole, &[5, 12]).unwrap();
     let mask = dense.nonzero().unwrap();
     let packed = Packed::pack_as(&dense, &mask, "2:4".parse().unwrap()).unwrap();
-    let product = DeviceProduct::new(&packed, dispatcher(&Emulator::new())).unwrap();
+    let product = DeviceProduct::new(&packed, &dispatcher(&Emulator::new())).unwrap();
     for (tokens, activation) in [2, 9, 20].into_iter().flat_map(|t| ACTIVATIONS.map(|a| (t, a))) {
         // The largest of each token is 127, so that I8 has the scale 1.
         let x: Vec<f32> = (0..tokens * 12)
@@ -84,7 +84,7 @@ fn i8_may_have_no_scales() {
 fn runs_on_cpu(packed: &Packed, dispatcher: DeviceDispatcher, why: &str) {
     let (rows, cols) = packed.matrix();
     let (tokens, x) = (3, activations([3, cols]));
-    let product = DeviceProduct::new(packed, dispatcher).unwrap();
+    let product = DeviceProduct::new(packed, &dispatcher).unwrap();
     assert!(product.weight().is_none(), "{why}: nothing was uploaded");
     let plan = product.plan(tokens);
     assert_eq!(plan.kernel(), None, "{why}");
@@ -136,7 +136,7 @@ fn what_is_no_number_stays_with_its_token() {
     for dtype in DTYPES {
         for tokens in [5, 40] {
             let (packed, x) = (weight(dtype, [48, 100]), activations([tokens, 100]));
-            let product = DeviceProduct::new(&packed, dispatcher(&Emulator::new())).unwrap();
+            let product = DeviceProduct::new(&packed, &dispatcher(&Emulator::new())).unwrap();
             let run = |x: &[f32]| {
                 let mut y = vec![0.0; tokens * 48];
                 product.run(x, tokens, &Epilogue::default(), &mut y).unwrap();
@@ -172,7 +172,7 @@ fn what_is_no_number_stays_with_its_token() {
 fn nothing_is_multiplied_with_nothing() {
     for dtype in DTYPES {
         let emulator = Emulator::new();
-        let product = DeviceProduct::new(&weight(dtype, [40, 64]), dispatcher(&emulator)).unwrap();
+        let product = DeviceProduct::new(&weight(dtype, [40, 64]), &dispatcher(&emulator)).unwrap();
         product.run(&[], 0, &Epilogue::default(), &mut []).unwrap();
         let empty: Vec<f32> = Vec::new();
         let none = |shape: [usize; 2]| {
@@ -180,7 +180,7 @@ fn nothing_is_multiplied_with_nothing() {
             let dense = common::dense(dense.to_f32().unwrap().to_vec(), shape, dtype);
             let mask = dense.nonzero().unwrap();
             let packed = Packed::pack_as(&dense, &mask, "2:4".parse().unwrap()).unwrap();
-            DeviceProduct::new(&packed, dispatcher(&emulator)).unwrap()
+            DeviceProduct::new(&packed, &dispatcher(&emulator)).unwrap()
         };
         for tokens in [2, 20] {
             let rows = none([0, 64]);
@@ -202,7 +202,8 @@ fn nothing_is_multiplied_with_nothing() {
 #[test]
 fn lengths_are_checked_before_anything_is_copied() {
     let emulator = Emulator::new();
-    let product = DeviceProduct::new(&weight(Dtype::BF16, [8, 16]), dispatcher(&emulator)).unwrap();
+    let product =
+        DeviceProduct::new(&weight(Dtype::BF16, [8, 16]), &dispatcher(&emulator)).unwrap();
     let (x, mut y, bias) = ([0.0; 32], [7.0; 16], [0.0; 8]);
     let mut run = |x: &[f32], tokens, bias: &[f32], rows: usize| {
         let epilogue = Epilogue { bias: Some(bias), activation: Activation::None };

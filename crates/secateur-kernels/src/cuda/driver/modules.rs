@@ -1,7 +1,7 @@
 //! When is a kernel's text compiled for the card, and does a launch fit it? At its first launch; and each launch is
 //! held against the parameters that the text declares.
 //!
-//! The driver compiles PTX to the card's own instructions in some 10 to 100 ms, and keeps the outcome in a cache of
+//! The driver compiles PTX to the card's own instructions in a tenth to half a second, and keeps the outcome in a cache of
 //! its own between processes. It reads as many values as the kernel declares, wherever that leads: so the list in
 //! the text is read here too, and a launch that does not match is refused.
 

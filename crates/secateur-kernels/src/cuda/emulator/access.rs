@@ -215,6 +215,12 @@ impl Warp {
         Ok(())
     }
 
+    /// Errors if one of these lanes has copies that it never waited for: they would arrive in memory of another block.
+    pub(super) fn has_waited(&self, lanes: u32) -> Result<(), String> {
+        let left = self.pending.iter().find(|one| lanes >> one.lane & 1 == 1);
+        left.map_or(Ok(()), |one| Err(in_lane(one.lane, "exits before its copies have arrived")))
+    }
+
     fn load_matrices(
         &mut self,
         count: usize,

@@ -4,7 +4,7 @@
 //! lie within one allocation, at a multiple of its width.
 
 use crate::cuda::CudaError;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// The first address given out, and the least gap between allocations.
 const FIRST: u64 = 0x10_0000_0000;
@@ -22,13 +22,19 @@ pub(super) struct Memory {
     pub written_once: bool,
 }
 
-#[derive(Debug)]
 struct Allocation {
     address: u64,
     bytes: Vec<u8>,
     loaded: u64,
     /// For each byte the thread that wrote it in this launch, counted from 1; empty until one does.
     writers: Vec<u32>,
+}
+
+/// Where and how long, not what: it may be a gigabyte.
+impl fmt::Debug for Allocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes at {:#x}", self.bytes.len(), self.address)
+    }
 }
 
 impl Memory {

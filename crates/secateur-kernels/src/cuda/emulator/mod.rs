@@ -5,8 +5,9 @@
 //! know. What a card does in parallel it does in an order that a [`Schedule`] chooses; a kernel whose results
 //! depend on the order is wrong. It also looks where a card does not: at accesses outside a buffer or misaligned, at
 //! shared memory read before it is written, at two warps that touch a byte without a barrier between them, at
-//! `cp.async` that nobody waited for. Each is a [`CudaError::Fault`] that names kernel, block, warp and line.
+//! copies that a thread exits without having waited for. Each is a [`CudaError::Fault`] that names kernel, block, warp and line.
 //!
+//! What it does not see: races between blocks, which run one after the other (but see [`Emulator::written_once`]).
 //! What it is not: a model of time (there is no clock), of caches, or of the last bit. Sums of tensor cores are
 //! rounded once (`lane_model.rs`) and approximations are exact, where hardware has rules of its own.
 //!
@@ -79,7 +80,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Schedules that differ as much as they can: a kernel that is right gives the same under all of them.
+    /// Four that differ in everything that a schedule is: a kernel that is right gives the same under all of them.
     pub const ALL: [Self; 4] = [
         Self { warps: Warps::Forward, copies: Copies::Late },
         Self { warps: Warps::Reverse, copies: Copies::Early },

@@ -89,7 +89,7 @@ impl Warp {
             }
             let Some(instruction) = entry.instructions.get(self.at) else {
                 // The closing brace is a `ret`.
-                self.exit(self.active);
+                self.exit(self.active)?;
                 if self.live == 0 {
                     return Ok(());
                 }
@@ -111,7 +111,7 @@ impl Warp {
                 }
                 Operation::Exit => {
                     self.at += 1;
-                    self.exit(lanes);
+                    self.exit(lanes)?;
                     if self.live == 0 {
                         return Ok(());
                     }
@@ -279,7 +279,8 @@ impl Warp {
         }
     }
 
-    fn exit(&mut self, lanes: u32) {
+    fn exit(&mut self, lanes: u32) -> Result<(), String> {
+        self.has_waited(lanes)?;
         self.live &= !lanes;
         self.active &= !lanes;
         if self.live == 0 {
@@ -287,6 +288,7 @@ impl Warp {
         } else if self.active == 0 {
             self.regroup();
         }
+        Ok(())
     }
 
     /// Chooses the lanes that stand lowest.

@@ -10,10 +10,10 @@
 //      weight in ordinary arithmetic. Seven eighths of its sums may be idle; nothing waits for them.
 //   2. Columns are dealt out to the eight warps of a block. A warp shares nothing with the others until the end, so
 //      the loop has no barrier.
-//   3. cp.async into a ring of six places for each warp (four where they are larger): five squares are under way while
-//      one is multiplied, 46 KB a block, more than the bytes that a memory of 4.8 TB/s and 700 ns has under way for
+//   3. cp.async into a ring of five places for each warp (four where they are larger): four squares are under way while
+//      one is multiplied, 36 KB a block, more than the bytes that a memory of 4.8 TB/s and 700 ns has under way for
 //      each multiprocessor. Registers would not do: the compiler has six counters to wait with and waits for more than
-//      it needs; `wait_group` waits for exactly the oldest.
+//      it needs; `wait_group` waits for exactly the oldest. Three blocks fit on a multiprocessor of sm_90, two on sm_80.
 //   4. Weights are copied as they lie and read back 16 bytes a lane. Each byte is read once, past L1.
 //   5. The copies cut off activations at the last column and the last token: zeros are filled in for what is not there.
 //   6. Sums meet in shared memory and are added in the order of warps, so that results are the same every time.
@@ -26,7 +26,7 @@
 //
 // Lane l of a warp: g = l / 4, t = l % 4.
 //
-// threads: 256; dynamic shared memory: 79872 bytes (8 tokens), 69632 (16), i8: 71680 and 73728; grid: 32 rows a block,
+// threads: 256; dynamic shared memory: 66560 bytes (8 tokens), 69632 (16), i8: 57344 and 73728; grid: 32 rows a block,
 // in x.
 
 typedef unsigned char u8;

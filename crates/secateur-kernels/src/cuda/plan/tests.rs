@@ -66,7 +66,7 @@ fn plans_explain_themselves() {
 #[test]
 fn a_kernel_slower_than_dense_does_not_run() {
     for tokens in [1, 4, 16, 17, 64, 300, 1000] {
-        for kernel in CudaKernel::ALL {
+        for &kernel in CudaKernel::ALL {
             for (dense, runs) in [(99.0, false), (100.0, true), (101.0, true)] {
                 // The other one is out of the question.
                 let other = CudaKernel::ALL[usize::from(kernel == CudaKernel::ALL[0])];
