@@ -3,7 +3,8 @@
 //! `y = x · Wᵀ (+ bias)` with `W` `[rows, cols]` packed, `x` `[tokens, cols]` and `y`
 //! `[tokens, rows]`, all f32 and row-major. Reading order: [`Problem`] (what is asked),
 //! [`Dispatcher`] (who answers, and why), [`mod@reference`] (the loop, plainly), `cpu/n_of_m/tile.rs` (the
-//! same loop, fast), `cpu/avx512.rs` (its vocabulary on AVX-512).
+//! same loop, fast), `cpu/avx512.rs` (its vocabulary on AVX-512), `cuda/kernels/gemm.cu` (the same loop, on a sparse
+//! tensor core; with the feature `cuda`, which needs nothing of CUDA to build).
 //!
 //! Key decisions of this crate: it knows slices, no tensor library. All `unsafe` of the workspace
 //! lives here, behind a safe API that checks lengths once per call. Every kernel is one generic text
