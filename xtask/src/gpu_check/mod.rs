@@ -59,7 +59,7 @@ Status: 0 if all is right, 1 if something is not, 2 if that cannot be told, 77 i
 Examples:
   cargo xtask gpu-check
   cargo xtask gpu-check --emulate
-  cargo xtask gpu-check --bundle /tmp/gpu-check && scp -r /tmp/gpu-check card:";
+  cargo xtask gpu-check --bundle ./gpu-check && scp -r gpu-check card:";
 
 /// Check the kernels for sparse tensor cores on this machine's GPU, and time them against dense.
 #[derive(clap::Args)]
