@@ -25,7 +25,7 @@ macro_rules! for_integers {
     };
     (@@@ ($($x:ident),+), $body:expr, $t:ident, $u:ident) => {
         |$($x),+| {
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "not every body names its type")]
             type T = $t;
             $(let $x = $x as $t;)+
             ($body) as $u as u64

@@ -67,7 +67,7 @@ __device__ void load_matrices(u32 (&b)[4], u32 from) {
 }
 
 // What differs between the three types: the instruction, its accumulator, and how much metadata there is.
-#define MMA_SP(SHAPE, TYPES, C, ACCUMULATORS, SELECTOR)                                                       \
+#define MMA_SP(SHAPE, TYPES, C, SELECTOR)                                                                     \
   asm("mma.sp.sync.aligned." SHAPE ".row.col." TYPES " {%0, %1, %2, %3}, {%4, %5, %6, %7}, "                  \
       "{%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, " SELECTOR ";"                                              \
       : C(d[0]), C(d[1]), C(d[2]), C(d[3])                                                                    \
@@ -77,8 +77,8 @@ struct F16 {
   typedef float Sum;
   static constexpr u32 METADATA = 4; // bytes a row in half a stage: one word a lane for 32 rows
   template <int SELECTOR> static __device__ void mma(Sum (&d)[4], uint4 a, const u32 (&b)[4], u32 metadata) {
-    if (SELECTOR == 0) MMA_SP("m16n8k32", "f32.f16.f16.f32", "+f", Sum, "0x0");
-    else               MMA_SP("m16n8k32", "f32.f16.f16.f32", "+f", Sum, "0x1");
+    if (SELECTOR == 0) MMA_SP("m16n8k32", "f32.f16.f16.f32", "+f", "0x0");
+    else               MMA_SP("m16n8k32", "f32.f16.f16.f32", "+f", "0x1");
   }
   // Rounds to the nearest f16, ties to even.
   static __device__ u16 round(float value) {
@@ -92,8 +92,8 @@ struct Bf16 {
   typedef float Sum;
   static constexpr u32 METADATA = 4;
   template <int SELECTOR> static __device__ void mma(Sum (&d)[4], uint4 a, const u32 (&b)[4], u32 metadata) {
-    if (SELECTOR == 0) MMA_SP("m16n8k32", "f32.bf16.bf16.f32", "+f", Sum, "0x0");
-    else               MMA_SP("m16n8k32", "f32.bf16.bf16.f32", "+f", Sum, "0x1");
+    if (SELECTOR == 0) MMA_SP("m16n8k32", "f32.bf16.bf16.f32", "+f", "0x0");
+    else               MMA_SP("m16n8k32", "f32.bf16.bf16.f32", "+f", "0x1");
   }
   // Rounds to the nearest bf16, ties to even.
   static __device__ u16 round(float value) {
@@ -107,7 +107,7 @@ struct I8 {
   typedef int Sum;
   static constexpr u32 METADATA = 8; // one word a lane for 16 rows
   template <int SELECTOR> static __device__ void mma(Sum (&d)[4], uint4 a, const u32 (&b)[4], u32 metadata) {
-    MMA_SP("m16n8k64", "s32.s8.s8.s32", "+r", Sum, "0x0");
+    MMA_SP("m16n8k64", "s32.s8.s8.s32", "+r", "0x0");
   }
   static __device__ u16 round(float value) { return Bf16::round(value); }
 };
@@ -182,9 +182,10 @@ __device__ float activate(float value, u32 activation) {
   return value;
 }
 
-// `rows` and `cols` are W's own; `rows_padded` is what it is packed to. Strides count bytes of x and numbers of y,
-// from a token to the next; x starts at a multiple of 16 bytes and its stride is one, y's of 8 bytes. `bias` and the
-// scales, one for each row and one for each token, may be null.
+// `rows` and `row_bytes` are W's own: rows, and bytes of a token's x; `rows_padded` and `stages`, of 128 bytes of x, are
+// what it is packed to. Strides count bytes of x and numbers of y, from a token to the next; x starts at a multiple of
+// 16 bytes and its stride is one, y's of 8 bytes. `bias` and the scales, one for each row and one for each token, may
+// be null.
 template <typename T>
 __device__ void gemm(const u8* values, const u8* metadata, const u8* x, u16* y, const float* bias,
                      const float* row_scales, const float* token_scales, u32 rows, u32 rows_padded, u32 row_bytes,
