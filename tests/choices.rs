@@ -11,15 +11,12 @@ fn split() -> Split {
 }
 
 fn run(criterion: Box<dyn Criterion>, target: &str, epochs: usize, split: &Split) -> Outcome<Mlp> {
-    let target: Target = target.parse().unwrap();
     let run = Run {
         criterion,
-        pattern: target.pattern(),
-        allocation: Box::new(Uniform),
-        schedule: Box::new(OneShot(target.sparsity())),
-        training: Training::adam(12, 32, 2e-3),
+        rewind: Rewind::None,
         retraining: Training::adam(epochs, 32, 1e-3),
         seed: 1,
+        ..Run::new(target.parse().unwrap(), Training::adam(12, 32, 2e-3))
     };
     run.execute(Mlp::digits(1, &Device::Cpu).unwrap(), split, &mut ()).unwrap()
 }
@@ -93,12 +90,10 @@ fn without_retraining_repaired_networks_are_better() {
         // One epoch at a rate of zero: judged as pruned.
         let run = Run {
             criterion,
-            pattern: Pattern::TWO_OF_FOUR,
-            allocation: Box::new(Uniform),
-            schedule: Box::new(OneShot(Sparsity::new(0.5).unwrap())),
-            training: Training::adam(12, 32, 2e-3),
+            rewind: Rewind::None,
             retraining: Training::adam(1, 32, 1e-12),
             seed: 1,
+            ..Run::new("2:4".parse().unwrap(), Training::adam(12, 32, 2e-3))
         };
         let outcome = run.execute(Mlp::digits(1, &Device::Cpu).unwrap(), &split, &mut ()).unwrap();
         outcome.pruned_test.loss

@@ -27,12 +27,9 @@ fn a_custom_criterion_runs_through_the_whole_job() {
     let run = |criterion: Box<dyn Criterion>| {
         let run = Run {
             criterion,
-            pattern: Pattern::Unstructured,
-            allocation: Box::new(Uniform),
             schedule: Box::new(Iterative::new(Sparsity::new(0.8).unwrap(), 2).unwrap()),
-            retraining: training.clone(),
-            training: training.clone(),
             seed: 1,
+            ..Run::new("0.8".parse().unwrap(), training.clone())
         };
         run.execute(Mlp::digits(1, &Device::Cpu).unwrap(), &split, &mut ()).unwrap()
     };

@@ -61,15 +61,7 @@ fn on_device(pruned: &Checkpoint, x: &[f32], digits: usize, at_once: usize) -> V
 fn a_pruned_network_sees_the_same_digits_on_sparse_tensor_cores() {
     let split = digits(&Device::Cpu).unwrap().split(200, 3).unwrap();
     let training = Training::adam(8, 32, 2e-3);
-    let run = Run {
-        criterion: Box::new(Magnitude),
-        pattern: Pattern::TWO_OF_FOUR,
-        allocation: Box::new(Uniform),
-        schedule: Box::new(OneShot(Sparsity::new(0.5).unwrap())),
-        retraining: training.clone(),
-        training,
-        seed: 5,
-    };
+    let run = Run { seed: 5, ..Run::new("2:4".parse().unwrap(), training) };
     let outcome = run.execute(Mlp::digits(5, &Device::Cpu).unwrap(), &split, &mut ()).unwrap();
     let samples = &split.test;
     let scores: Vec<Vec<f32>> = logits(&outcome.network, samples).unwrap().to_vec2().unwrap();

@@ -24,14 +24,14 @@ fn a_convolutional_network_is_pruned_packed_saved_and_judged() {
     let cases: [(Box<dyn Criterion>, &str, f64); 2] =
         [(Box::new(Magnitude), "unstructured", 0.8), (Box::new(Wanda), "2:4", 0.5)];
     for (criterion, pattern, sparsity) in cases {
+        let sparsity = Sparsity::new(sparsity).unwrap();
+        let target = Target::new(pattern.parse().unwrap(), Some(sparsity)).unwrap();
         let run = Run {
             criterion,
-            pattern: pattern.parse().unwrap(),
-            allocation: Box::new(Uniform),
-            schedule: Box::new(OneShot(Sparsity::new(sparsity).unwrap())),
+            rewind: Rewind::None,
             retraining: Training { epochs: 1, ..training.clone() },
-            training: training.clone(),
             seed: 1,
+            ..Run::new(target, training.clone())
         };
         let network = LeNet5::new(1, &Device::Cpu).unwrap();
         let outcome = run.execute(network, &split, &mut ()).unwrap();

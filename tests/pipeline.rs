@@ -12,14 +12,12 @@ fn split() -> Split {
 
 fn run(pattern: &str, sparsity: f64, seed: u64) -> Outcome<Mlp> {
     let training = Training { dropout: 0.1, ..Training::adam(8, 32, 2e-3) };
+    let pattern = pattern.parse().unwrap();
+    let target = Target::new(pattern, Some(Sparsity::new(sparsity).unwrap())).unwrap();
     let run = Run {
-        criterion: Box::new(Magnitude),
-        pattern: pattern.parse().unwrap(),
         allocation: Box::new(Global),
-        schedule: Box::new(OneShot(Sparsity::new(sparsity).unwrap())),
-        retraining: training.clone(),
-        training,
         seed,
+        ..Run::new(target, training)
     };
     run.execute(Mlp::digits(seed, &Device::Cpu).unwrap(), &split(), &mut ()).unwrap()
 }

@@ -35,14 +35,13 @@ fn layers_go_as_far_as_the_network_bears() {
     }
     // As an allocation it meets the target exactly, and beats the same share everywhere.
     let judge = |allocation: Box<dyn Allocation>| {
+        let sparsity = Sparsity::new(0.75).unwrap();
         let run = Run {
-            criterion: Box::new(Magnitude),
-            pattern,
             allocation,
-            schedule: Box::new(OneShot(Sparsity::new(0.75).unwrap())),
-            training: training.clone(),
+            rewind: Rewind::None,
             retraining: Training::adam(1, 32, 1e-12),
             seed: 1,
+            ..Run::new(Target::new(pattern, Some(sparsity)).unwrap(), training.clone())
         };
         let outcome = run.execute(Mlp::digits(1, &Device::Cpu).unwrap(), &split, &mut ()).unwrap();
         let kept: usize = outcome.masks.masks.values().map(Mask::count_kept).sum();

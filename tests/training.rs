@@ -28,9 +28,9 @@ fn wild(epochs: usize, patience: Option<usize>) -> Training {
 #[test]
 fn the_best_epochs_weights_are_kept() {
     let split = digits(&Device::Cpu).unwrap().split(100, 1).unwrap();
-    let network = Mlp::digits(1, &Device::Cpu).unwrap();
+    let mut network = Mlp::digits(1, &Device::Cpu).unwrap();
     let (training, masks, mut seen) = (wild(12, None), BTreeMap::new(), Epochs::default());
-    let best = fit(&network, &split, &stretch(&training, &masks), &mut seen).unwrap();
+    let best = fit(&mut network, &split, &stretch(&training, &masks), &mut seen).unwrap();
     let accuracies: Vec<f64> = seen.0.iter().map(|epoch| epoch.validation_accuracy).collect();
     let highest = accuracies.iter().fold(0.0_f64, |a, b| a.max(*b));
     assert!(accuracies.last().unwrap() < &highest, "the last epoch was the best, nothing is shown");
@@ -41,9 +41,9 @@ fn the_best_epochs_weights_are_kept() {
 #[test]
 fn patience_ends_a_routine_that_no_longer_improves() {
     let split = digits(&Device::Cpu).unwrap().split(100, 1).unwrap();
-    let network = Mlp::digits(1, &Device::Cpu).unwrap();
+    let mut network = Mlp::digits(1, &Device::Cpu).unwrap();
     let (training, masks, mut seen) = (wild(60, Some(3)), BTreeMap::new(), Epochs::default());
-    fit(&network, &split, &stretch(&training, &masks), &mut seen).unwrap();
+    fit(&mut network, &split, &stretch(&training, &masks), &mut seen).unwrap();
     let last_best = seen.0.iter().rposition(|epoch| epoch.best).unwrap();
     assert!(seen.0.len() < 60, "it never stopped");
     assert_eq!(seen.0.len(), last_best + 1 + 3);
@@ -52,10 +52,10 @@ fn patience_ends_a_routine_that_no_longer_improves() {
 #[test]
 fn divergence_is_an_error() {
     let split = digits(&Device::Cpu).unwrap().split(100, 1).unwrap();
-    let network = Mlp::digits(1, &Device::Cpu).unwrap();
+    let mut network = Mlp::digits(1, &Device::Cpu).unwrap();
     let training = Training { learning_rate: 1e18, ..wild(5, None) };
     let masks = BTreeMap::new();
-    let error = fit(&network, &split, &stretch(&training, &masks), &mut ()).unwrap_err();
+    let error = fit(&mut network, &split, &stretch(&training, &masks), &mut ()).unwrap_err();
     assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
 }
 
@@ -72,13 +72,9 @@ fn the_test_set_decides_nothing() {
     let run = |split| {
         let training = Training::adam(4, 32, 2e-3);
         let run = Run {
-            criterion: Box::new(Magnitude),
-            pattern: Pattern::Unstructured,
             allocation: Box::new(Global),
-            schedule: Box::new(OneShot(Sparsity::new(0.8).unwrap())),
-            retraining: training.clone(),
-            training,
             seed: 1,
+            ..Run::new("0.8".parse().unwrap(), training)
         };
         run.execute(Mlp::digits(1, &Device::Cpu).unwrap(), split, &mut ()).unwrap()
     };

@@ -10,6 +10,8 @@ use secateur_criteria::seed;
 pub struct Dropout {
     probability: f32,
     stream: ChaCha8Rng,
+    seed: u64,
+    purpose: String,
 }
 
 impl Dropout {
@@ -17,8 +19,15 @@ impl Dropout {
     pub fn new(probability: f64, seed: u64, purpose: &str) -> Self {
         Self {
             probability: probability.clamp(0.0, 0.99) as f32,
-            stream: seed::stream(seed, &format!("dropout/{purpose}")),
+            stream: seed::stream(seed, &format!("dropout/{purpose}/0")),
+            seed,
+            purpose: purpose.to_owned(),
         }
+    }
+
+    /// Goes to the stream of training step `step`.
+    pub fn at(&mut self, step: u64) {
+        self.stream = seed::stream(self.seed, &format!("dropout/{}/{step}", self.purpose));
     }
 
     /// Drops from `xs`; with probability zero it returns `xs` as it is.

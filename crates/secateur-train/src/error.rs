@@ -92,6 +92,30 @@ pub enum TrainError {
         /// The epoch.
         epoch: usize,
     },
+    /// No network of a search is good enough.
+    #[error(
+        "no pruned network reached {:.2} % of validation samples (the dense one has {:.2} %); lower the \
+         threshold, or train longer",
+        floor * 100.0,
+        dense * 100.0
+    )]
+    Threshold {
+        /// The least accuracy asked for.
+        floor: f64,
+        /// The dense network's accuracy.
+        dense: f64,
+    },
+    /// A choice that does not go with another one.
+    #[error("{0}")]
+    Combination(String),
+    /// Saved progress belongs to another run, or is damaged.
+    #[error("{} cannot be resumed: {reason}", file.display())]
+    Resume {
+        /// The file.
+        file: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
     /// A mask or saved state names a parameter that the optimizer does not train.
     #[error("the optimizer has no parameter {0}; it trains another network")]
     UnknownParameter(String),

@@ -1,16 +1,16 @@
 //! How good is a network? Loss and accuracy on samples it does not learn from.
 
-use crate::{Samples, TrainError};
+use crate::{BestBy, Samples, TrainError};
 use candle_core::{D, Tensor};
 use candle_nn::loss::cross_entropy;
 use secateur_nn::Network;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Samples per forward pass.
 const BATCH: usize = 1000;
 
 /// The result of an evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Mean cross-entropy, in nats.
     pub loss: f64,
@@ -26,9 +26,12 @@ impl Evaluation {
         1.0 - self.accuracy
     }
 
-    /// More right; among equals, less loss.
-    pub(crate) fn beats(&self, other: &Self) -> bool {
-        (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+    /// Whether this one is better, by one of the two and, among equals, by the other.
+    pub(crate) fn beats(&self, other: &Self, by: BestBy) -> bool {
+        match by {
+            BestBy::Accuracy => (self.accuracy, -self.loss) > (other.accuracy, -other.loss),
+            BestBy::Loss => (-self.loss, self.accuracy) > (-other.loss, other.accuracy),
+        }
     }
 
     /// Judges `logits` `[n, classes]` by `labels` `[n]`.
@@ -73,7 +76,11 @@ mod tests {
         assert_eq!((evaluation.accuracy, evaluation.error(), evaluation.samples), (0.75, 0.25, 4));
         let worse = Evaluation { accuracy: 0.5, ..evaluation };
         let surer = Evaluation { loss: 0.1, ..evaluation };
-        assert!(evaluation.beats(&worse) && surer.beats(&evaluation));
-        assert!(!evaluation.beats(&evaluation));
+        let by = BestBy::Accuracy;
+        assert!(evaluation.beats(&worse, by) && surer.beats(&evaluation, by));
+        assert!(!evaluation.beats(&evaluation, by));
+        let sure_and_wrong = Evaluation { accuracy: 0.5, ..surer };
+        assert!(sure_and_wrong.beats(&evaluation, BestBy::Loss));
+        assert!(evaluation.beats(&worse, BestBy::Loss));
     }
 }

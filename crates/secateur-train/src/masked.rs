@@ -49,10 +49,18 @@ impl<O: Optimizer> Masked<O> {
     /// Puts `masks`, by parameter name, over `inner` and cuts at once. Errors on a name that `inner`
     /// does not train, and on a mask of another shape.
     pub fn new(inner: O, masks: &BTreeMap<String, Mask>) -> Result<Self, TrainError> {
+        let mut masked = Self { inner, keeps: BTreeMap::new() };
+        masked.set_masks(masks)?;
+        Ok(masked)
+    }
+
+    /// Holds by `masks` from now on, by those alone, and cuts at once. What an earlier mask cut is free again and
+    /// starts from zero. Errors as [`Self::new`] does, and then changes nothing.
+    pub fn set_masks(&mut self, masks: &BTreeMap<String, Mask>) -> Result<(), TrainError> {
         let mut keeps = BTreeMap::new();
         for (name, mask) in masks {
             let unknown = || TrainError::UnknownParameter(name.clone());
-            let parameter = inner.parameters().get(name).ok_or_else(unknown)?;
+            let parameter = self.inner.parameters().get(name).ok_or_else(unknown)?;
             let bits: Vec<u8> = mask.iter().map(u8::from).collect();
             let kept = Tensor::from_vec(bits, mask.shape(), parameter.device())?;
             if kept.dims() != parameter.dims() {
@@ -64,9 +72,8 @@ impl<O: Optimizer> Masked<O> {
             }
             keeps.insert(name.clone(), Keep { kept, zeros: parameter.zeros_like()? });
         }
-        let mut masked = Self { inner, keeps };
-        masked.cut()?;
-        Ok(masked)
+        self.keeps = keeps;
+        self.cut()
     }
 
     /// The optimizer inside.

@@ -1,6 +1,6 @@
 //! What does a run leave behind? Three checkpoints, two judgements and a proof.
 
-use crate::{Evaluation, TrainError};
+use crate::{Evaluation, Round, TrainError};
 use candle_core::{D, Tensor};
 use secateur_storage::Checkpoint;
 use serde::Serialize;
@@ -26,6 +26,10 @@ pub struct Outcome<N> {
     pub pruned_test: Evaluation,
     /// Whether packing changed anything; see [`Proof::holds`].
     pub proof: Proof,
+    /// What every stretch came to on validation samples, the dense one first: the frontier walked.
+    pub rounds: Vec<Round>,
+    /// Which of them is the pruned network.
+    pub chosen: usize,
 }
 
 /// The packed network against the masked dense one, over the whole test set.

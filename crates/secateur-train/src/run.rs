@@ -1,20 +1,34 @@
 //! What is the whole job? Train, prune, retrain, prove the pattern, pack, run packed, judge.
 
 use crate::{
-    DataError, Evaluation, Observer, Outcome, Proof, Samples, Schedule, Split, Stretch, TrainError,
-    Training, calibrate, evaluate, fit, logits,
+    Checkpointing, DataError, Distillation, Evaluation, Event, Moment, Observer, OneShot, Outcome,
+    Rewind, Round, Schedule, SparseTraining, Split, TrainError, Training, drive::Drive,
+    finish::finish, pruner::Pruner,
 };
-use candle_core::{Tensor, Var};
-use secateur_criteria::{Allocation, Criterion, Cut, prune_in_steps};
+use secateur_criteria::{Allocation, Criterion, Magnitude, Uniform};
 use secateur_kernels::Dispatcher;
-use secateur_mask::{Mask, MaskError, Pattern, Sparsity};
-use secateur_nn::{Network, weight_name};
-use secateur_storage::{Checkpoint, Dense, Format, Packed};
-use std::collections::BTreeMap;
+use secateur_mask::{MaskError, Pattern, Sparsity, Target};
+use secateur_nn::Network;
 
-/// The prune–retrain loop: four independent choices, two training routines and a seed.
+/// The prune–retrain loop: independent choices, two training routines and a seed.
 ///
-/// The quick start of the facade crate runs one; `tests/custom.rs` runs one with its own criterion.
+/// [`Run::new`] makes the plainest; replace what should be different:
+///
+/// ```
+/// use secateur_train::{Every, Gradual, Rewind, Run, Training};
+///
+/// let target = "0.9".parse()?; // unstructured; `2:4` or `channel@0.5` work as well
+/// let run = Run::new(target, Training::adam(20, 64, 1e-3));
+/// let run = Run {
+///     schedule: Box::new(Gradual::new(target.sparsity(), Every::Steps(100))?),
+///     rewind: Rewind::None,
+///     retraining: Training::adam(30, 64, 5e-4),
+///     ..run
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The quick start of the facade crate executes one; `tests/custom.rs` one with its own criterion.
 #[derive(Debug)]
 pub struct Run {
     /// *Which* weights matter.
@@ -25,30 +39,105 @@ pub struct Run {
     pub allocation: Box<dyn Allocation>,
     /// *When* how much goes.
     pub schedule: Box<dyn Schedule>,
+    /// From where a pruned network goes on.
+    pub rewind: Rewind,
+    /// How it trains while sparse.
+    pub sparse: SparseTraining,
     /// How the dense network is trained.
     pub training: Training,
-    /// How it is retrained after each pruning.
+    /// How it is retrained after each pruning, where weights are kept ([`Rewind::None`]); all other ways
+    /// of going on repeat `training`.
     pub retraining: Training,
+    /// What a sparse network learns from the dense one, besides the labels.
+    pub distillation: Option<Distillation>,
     /// Where all random numbers come from.
     pub seed: u64,
 }
 
 impl Run {
+    /// Magnitude, the same share of every layer, all at once, and the training repeated on what is left.
+    pub fn new(target: Target, training: Training) -> Self {
+        Self {
+            criterion: Box::new(Magnitude),
+            pattern: target.pattern(),
+            allocation: Box::new(Uniform),
+            schedule: Box::new(OneShot(target.sparsity())),
+            rewind: Rewind::LearningRate,
+            sparse: SparseTraining::Masked,
+            retraining: training.clone(),
+            training,
+            distillation: None,
+            seed: 0,
+        }
+    }
+
     /// Runs the whole job on a freshly initialised `network`.
     ///
     /// All choices are made on training and validation samples. The test samples are looked at once,
     /// at the end, by the finished networks. The packed network is read back from the bytes that
     /// would be written, so the pattern is proved on those, and its outputs are compared with the
-    /// masked network's: [`Proof::holds`] says whether they are.
+    /// masked network's: [`Proof::holds`](crate::Proof::holds) says whether they are.
     pub fn execute<N: Network>(
         &self,
-        mut network: N,
+        network: N,
         split: &Split,
         observer: &mut dyn Observer,
     ) -> Result<Outcome<N>, TrainError> {
+        self.drive(network, split, observer, None)
+    }
+
+    /// The same, saving its progress every now and then; if the file is there, it goes on from it.
+    ///
+    /// A run that was killed at any moment and resumed, on the same machine with the same version, ends with the
+    /// same bytes as one that was not: weights, masks and evaluations. `network` is again freshly
+    /// initialised from the same seed.
+    pub fn execute_resumable<N: Network>(
+        &self,
+        network: N,
+        split: &Split,
+        observer: &mut dyn Observer,
+        checkpointing: &Checkpointing,
+    ) -> Result<Outcome<N>, TrainError> {
+        self.drive(network, split, observer, Some(checkpointing))
+    }
+
+    fn drive<N: Network>(
+        &self,
+        network: N,
+        split: &Split,
+        observer: &mut dyn Observer,
+        checkpointing: Option<&Checkpointing>,
+    ) -> Result<Outcome<N>, TrainError> {
+        self.check(split)?;
+        // Not `probe`: what was once measured on this machine must not decide about bytes of a report.
+        let dispatcher = Dispatcher::built_in()?;
+        let (network, trained) = Drive::new(self, network, split, observer, checkpointing)?.run()?;
+        finish(network, trained, self.pattern, split, &dispatcher)
+    }
+
+    /// How a pruned network is trained.
+    pub(crate) fn routine(&self) -> &Training {
+        match self.rewind {
+            Rewind::None => &self.retraining,
+            _ => &self.training,
+        }
+    }
+
+    pub(crate) fn pruner(&self) -> Pruner<'_> {
+        Pruner {
+            criterion: &*self.criterion,
+            pattern: self.pattern,
+            allocation: &*self.allocation,
+        }
+    }
+
+    /// Refuses now what would fail after the dense training.
+    fn check(&self, split: &Split) -> Result<(), TrainError> {
         self.training.check()?;
         self.retraining.check()?;
-        self.check_targets()?;
+        if let Some(distillation) = self.distillation {
+            distillation.check()?;
+        }
         for (part, samples) in
             [("training", &split.train), ("validation", &split.validation), ("test", &split.test)]
         {
@@ -56,156 +145,61 @@ impl Run {
                 return Err(DataError::Inconsistent(format!("the {part} part is empty")).into());
             }
         }
-        // Not `probe`: what was once measured on this machine must not decide about bytes of a report.
-        let dispatcher = Dispatcher::built_in()?;
-
-        let stretch = Stretch {
-            name: "dense",
-            training: &self.training,
-            masks: &BTreeMap::new(),
-            seed: self.seed,
-        };
-        fit(&network, split, &stretch, observer)?;
-        let dense = checkpoint(&network)?;
-
-        let mut masks = BTreeMap::new();
-        let rounds = self.schedule.rounds();
-        for round in 0..rounds {
-            let Some(target) = self.schedule.at(round) else { break };
-            masks = self.prune_round(&mut network, &masks, target, &split.train)?;
-            let name = format!("retrain {}/{rounds}", round + 1);
-            let stretch =
-                Stretch { name: &name, training: &self.retraining, masks: &masks, seed: self.seed };
-            fit(&network, split, &stretch, observer)?;
+        if let SparseTraining::StraightThrough { .. } = self.sparse {
+            self.pruner().check_weights_suffice()?;
         }
-
-        let (pruned, mask_file) = self.pack(&network, &masks)?;
-        let dense_test = self.judge_dense(&network, &dense, &split.test)?;
-        let masked_logits = logits(&network, &split.test)?;
-        for (name, layer) in network.layers_mut() {
-            if let Some(packed) = pruned.tensors.get(&weight_name(&name))
-                && masks.contains_key(&weight_name(&name))
-            {
-                layer.pack(packed, &dispatcher)?;
-            }
+        let epoch = split.train.len().div_ceil(self.routine().batch_size);
+        let steps = self.routine().epochs.saturating_mul(epoch);
+        if let Rewind::Step(step) = self.rewind
+            && step >= steps
+        {
+            let (what, value) = ("the step rewound to", step.to_string());
+            return Err(TrainError::Setting { what, value, must: "before the training's end" });
         }
-        let packed_logits = logits(&network, &split.test)?;
-        let proof = Proof::of(&packed_logits, &masked_logits)?;
-        let pruned_test = Evaluation::of(&packed_logits, split.test.ys())?;
-        Ok(Outcome { network, dense, pruned, masks: mask_file, dense_test, pruned_test, proof })
+        self.check_events(steps, epoch)
     }
 
-    /// Refuses now what pruning would refuse after the dense training.
-    fn check_targets(&self) -> Result<(), TrainError> {
-        let targets = (0..).map_while(|round| self.schedule.at(round));
-        for asked in targets {
-            if let Some(fixed) = self.pattern.fixed_sparsity()
-                && fixed != asked
-            {
-                let pattern = self.pattern;
-                return Err(MaskError::FixedSparsity { pattern, fixed, asked }.into());
+    /// Plays the schedule through: a pattern that fixes its sparsity is cut to that one or not at all, and only
+    /// single weights can be exchanged.
+    fn check_events(&self, steps: usize, epoch: usize) -> Result<(), TrainError> {
+        let evaluation = Evaluation { loss: 0.0, accuracy: 1.0, samples: 1 };
+        let round = |sparsity| Round { name: String::new(), sparsity, validation: evaluation };
+        let mut played = vec![round(0.0)];
+        while let Some(aim) = self.schedule.next(&played) {
+            for step in 0..steps {
+                match self.schedule.event(aim.sparsity, Moment { step, steps, epoch }) {
+                    Some(Event::Prune(asked)) => self.check_sparsity(asked)?,
+                    Some(Event::Exchange { .. }) => self.check_exchange()?,
+                    None => {}
+                }
+            }
+            played.push(round(aim.sparsity.share()));
+            // A search among sparsities has shown by now what it asks for.
+            if self.schedule.rounds().is_none_or(|rounds| played.len() > rounds) {
+                break;
             }
         }
         Ok(())
     }
 
-    /// Observes what the criterion needs on training samples, scores, selects and cuts; returns the new
-    /// masks by parameter name.
-    fn prune_round<N: Network>(
-        &self,
-        network: &mut N,
-        masks: &BTreeMap<String, Mask>,
-        target: Sparsity,
-        samples: &Samples,
-    ) -> Result<BTreeMap<String, Mask>, TrainError> {
-        let vars: BTreeMap<String, Var> = network
-            .layers()
-            .into_iter()
-            .filter_map(|(name, layer)| Some((weight_name(&name), layer.weight()?.clone())))
-            .collect();
-        let weights = vars
-            .iter()
-            .map(|(name, var)| Ok((name.clone(), var.copy()?.detach())))
-            .collect::<Result<BTreeMap<String, Tensor>, TrainError>>()?;
-        let needs = self.criterion.needs();
-        let observe = |weights: &BTreeMap<String, Tensor>| {
-            for (name, weight) in weights {
-                vars[name].set(weight)?;
+    fn check_sparsity(&self, asked: Sparsity) -> Result<(), TrainError> {
+        match self.pattern.fixed_sparsity() {
+            Some(fixed) if fixed != asked => {
+                let pattern = self.pattern;
+                Err(MaskError::FixedSparsity { pattern, fixed, asked }.into())
             }
-            calibrate(network, samples, needs)
-        };
-        let asked = (self.pattern, target);
-        let (criterion, allocation) = (&*self.criterion, &*self.allocation);
-        let cuts: BTreeMap<String, Cut> =
-            prune_in_steps(&weights, masks, criterion, asked, allocation, observe)?;
-        let mut masks = BTreeMap::new();
-        for (name, layer) in network.layers_mut() {
-            let name = weight_name(&name);
-            if let Some(cut) = cuts.get(&name) {
-                if let (Some(repaired), Some(weight)) = (&cut.weight, layer.weight()) {
-                    weight.set(repaired)?;
-                }
-                layer.set_mask(cut.mask.clone())?;
-                masks.insert(name, cut.mask.clone());
-            }
+            _ => Ok(()),
         }
-        Ok(masks)
     }
 
-    /// Packs what the masks keep, by way of the bytes of the file: every claim is proved twice.
-    fn pack<N: Network>(
-        &self,
-        network: &N,
-        masks: &BTreeMap<String, Mask>,
-    ) -> Result<(Checkpoint, Checkpoint), TrainError> {
-        let (mut pruned, mut mask_file) = (checkpoint(network)?, Checkpoint::default());
-        for (name, mask) in masks {
-            if let Some(weight) = pruned.tensors.get(name) {
-                let packed = Packed::pack(&weight.unpack(), mask, self.pattern)?;
-                // A layer that kept everything is dense, and claims nothing.
-                if packed.format() != Format::Dense {
-                    pruned.patterns.insert(name.clone(), self.pattern);
-                }
-                pruned.tensors.insert(name.clone(), packed);
-            }
-            mask_file.masks.insert(name.clone(), mask.clone());
-            mask_file.patterns.insert(name.clone(), self.pattern);
+    fn check_exchange(&self) -> Result<(), TrainError> {
+        if self.pattern == Pattern::Unstructured && self.sparse == SparseTraining::Masked {
+            return Ok(());
         }
-        Ok((Checkpoint::from_bytes(pruned.to_bytes()?)?, mask_file))
+        Err(TrainError::Combination(format!(
+            "regrowth exchanges single weights under a mask; it needs the pattern unstructured (not {}) and \
+             no straight-through training",
+            self.pattern
+        )))
     }
-
-    /// Puts the dense weights back for one look at the test samples.
-    fn judge_dense<N: Network>(
-        &self,
-        network: &N,
-        dense: &Checkpoint,
-        test: &Samples,
-    ) -> Result<Evaluation, TrainError> {
-        let parameters = network.parameters();
-        let mut sparse = BTreeMap::new();
-        for (name, parameter) in &parameters {
-            sparse.insert(name, parameter.copy()?);
-            if let Some(weight) = dense.tensors.get(name) {
-                let values = weight.unpack().to_f32()?.into_owned();
-                parameter.set(&Tensor::from_vec(values, parameter.shape(), parameter.device())?)?;
-            }
-        }
-        let evaluation = evaluate(network, test);
-        for (name, parameter) in &parameters {
-            if let Some(weight) = sparse.get(name) {
-                parameter.set(weight)?;
-            }
-        }
-        evaluation
-    }
-}
-
-/// Every parameter of a network, dense.
-fn checkpoint<N: Network>(network: &N) -> Result<Checkpoint, TrainError> {
-    let mut checkpoint = Checkpoint::default();
-    for (name, parameter) in network.parameters() {
-        let values = parameter.flatten_all()?.to_vec1::<f32>()?;
-        checkpoint.tensors.insert(name, Dense::new(values, parameter.dims())?.into());
-    }
-    Ok(checkpoint)
 }

@@ -21,15 +21,7 @@
 //!
 //! let split = digits(&Device::Cpu)?.split(200, 7)?;
 //! let training = Training::adam(8, 32, 2e-3); // epochs, batch size, learning rate
-//! let run = Run {
-//!     criterion: Box::new(Magnitude),
-//!     pattern: Pattern::TWO_OF_FOUR,
-//!     allocation: Box::new(Uniform),
-//!     schedule: Box::new(OneShot(Sparsity::new(0.5)?)),
-//!     retraining: training.clone(),
-//!     training,
-//!     seed: 7,
-//! };
+//! let run = Run { seed: 7, ..Run::new("2:4".parse()?, training) }; // by magnitude, the training repeated
 //! let outcome = run.execute(Mlp::digits(7, &Device::Cpu)?, &split, &mut ())?;
 //!
 //! println!("{:.3} -> {:.3}", outcome.dense_test.accuracy, outcome.pruned_test.accuracy);
@@ -64,7 +56,8 @@ pub mod prelude {
     };
     pub use secateur_storage::{Checkpoint, Dense, Packed};
     pub use secateur_train::{
-        Dataset, Iterative, Masked, Observer, OneShot, Optimizer, Outcome, Run, Schedule, Training,
+        Aim, Dataset, Every, Gradual, Iterative, Masked, Observer, OneShot, Optimizer, Outcome,
+        Rewind, Round, Run, Schedule, SparseTraining, StraightThrough, Training,
         data::{digits, load_idx},
     };
 }

@@ -1,27 +1,20 @@
-//! *When* is how much cut? A target for each round of prune and retrain.
+//! Everything at once, or the same share of what is left in every round?
 
+use super::{Aim, Round, Schedule};
 use crate::TrainError;
 use secateur_mask::Sparsity;
-use std::fmt::Debug;
-
-/// The sparsity that the network has after each round of pruning. Object safe.
-pub trait Schedule: Debug + Send + Sync {
-    /// The sparsity that round `round` (from 0) prunes to; `None` once there are no more rounds.
-    fn at(&self, round: usize) -> Option<Sparsity>;
-
-    /// The number of rounds.
-    fn rounds(&self) -> usize {
-        (0..).take_while(|round| self.at(*round).is_some()).count()
-    }
-}
 
 /// Everything at once.
 #[derive(Debug, Clone, Copy)]
 pub struct OneShot(pub Sparsity);
 
 impl Schedule for OneShot {
-    fn at(&self, round: usize) -> Option<Sparsity> {
-        (round == 0).then_some(self.0)
+    fn next(&self, done: &[Round]) -> Option<Aim> {
+        (done.len() == 1).then_some(Aim { sparsity: self.0, from: 0 })
+    }
+
+    fn rounds(&self) -> Option<usize> {
+        Some(1)
     }
 }
 
@@ -29,7 +22,7 @@ impl Schedule for OneShot {
 const MOST_ROUNDS: usize = 1000;
 
 /// The same share of what is left in every round (Han et al. 2015; Frankle & Carbin 2019): after
-/// round `r` of `n` a density of `d^((r + 1) / n)` is left.
+/// round `r` of `n` a density of `d^(r / n)` is left.
 #[derive(Debug, Clone, Copy)]
 pub struct Iterative {
     target: Sparsity,
@@ -52,36 +45,47 @@ impl Iterative {
 }
 
 impl Schedule for Iterative {
-    fn at(&self, round: usize) -> Option<Sparsity> {
-        match round + 1 {
-            last if last == self.rounds => Some(self.target),
-            done if done < self.rounds => {
-                let density = self.target.density().powf(done as f64 / self.rounds as f64);
-                Sparsity::new(1.0 - density).ok()
+    fn next(&self, done: &[Round]) -> Option<Aim> {
+        let from = done.len().checked_sub(1)?;
+        let sparsity = match done.len() {
+            last if last == self.rounds => self.target,
+            round if round < self.rounds => {
+                let density = self.target.density().powf(round as f64 / self.rounds as f64);
+                Sparsity::new(1.0 - density).ok()?
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Aim { sparsity, from })
+    }
+
+    fn rounds(&self) -> Option<usize> {
+        Some(self.rounds)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::history;
 
     #[test]
     fn iterative_rounds_keep_a_constant_share_and_end_on_the_target() {
         let target = Sparsity::new(0.992).unwrap();
         let schedule = Iterative::new(target, 3).unwrap();
-        let density = |round| schedule.at(round).unwrap().density();
-        assert!((density(0) - 0.2).abs() < 1e-12 && (density(1) - 0.04).abs() < 1e-12);
-        assert_eq!(schedule.at(2), Some(target));
-        assert_eq!((schedule.at(3), schedule.rounds()), (None, 3));
+        let after = |rounds: usize| schedule.next(&history(&vec![(0.0, 1.0); rounds]));
+        assert!((after(1).unwrap().sparsity.density() - 0.2).abs() < 1e-12);
+        assert!((after(2).unwrap().sparsity.density() - 0.04).abs() < 1e-12);
+        assert_eq!(after(3), Some(Aim { sparsity: target, from: 2 }));
+        assert_eq!((after(4), after(0), schedule.rounds()), (None, None, Some(3)));
         assert!(Iterative::new(target, 0).is_err() && Iterative::new(target, 1001).is_err());
         assert!(Iterative::new(Sparsity::new(1.0).unwrap(), 2).is_err());
     }
 
     #[test]
     fn one_shot_is_one_round() {
-        assert_eq!(OneShot(Sparsity::DENSE).rounds(), 1);
+        let schedule = OneShot(Sparsity::DENSE);
+        let aim = schedule.next(&history(&[(0.0, 1.0)]));
+        assert_eq!(aim, Some(Aim { sparsity: Sparsity::DENSE, from: 0 }));
+        assert_eq!(schedule.next(&history(&[(0.0, 1.0); 2])), None);
     }
 }
