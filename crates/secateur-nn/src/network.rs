@@ -38,6 +38,34 @@ pub trait Network {
         }
         parameters
     }
+
+    /// What a checkpoint holds besides [`Self::parameters`] and no optimizer trains, such as the running
+    /// mean and variance of a batch normalisation. The default is nothing.
+    fn buffers(&self) -> BTreeMap<String, Var> {
+        BTreeMap::new()
+    }
+}
+
+/// A network whose type is known only at run time, such as `Box<dyn Network>`.
+impl<N: Network + ?Sized> Network for Box<N> {
+    fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        (**self).forward(xs)
+    }
+    fn forward_train(&self, xs: &Tensor, dropout: &mut Dropout) -> candle_core::Result<Tensor> {
+        (**self).forward_train(xs, dropout)
+    }
+    fn layers(&self) -> BTreeMap<String, &PrunableLayer> {
+        (**self).layers()
+    }
+    fn layers_mut(&mut self) -> BTreeMap<String, &mut PrunableLayer> {
+        (**self).layers_mut()
+    }
+    fn parameters(&self) -> BTreeMap<String, Var> {
+        (**self).parameters()
+    }
+    fn buffers(&self) -> BTreeMap<String, Var> {
+        (**self).buffers()
+    }
 }
 
 /// The name of a layer's weight in a checkpoint.
@@ -60,4 +88,55 @@ pub fn count_nonzero<N: Network + ?Sized>(network: &N) -> Result<usize, NnError>
         count += layer.count_nonzero()? + layer.bias().map_or(0, |bias| bias.elem_count());
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mlp;
+    use candle_core::{DType, Device};
+
+    /// Says of itself what none of the defaults would say.
+    struct Odd(Mlp);
+
+    impl Network for Odd {
+        fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+            self.0.forward(xs)
+        }
+        fn forward_train(&self, xs: &Tensor, _: &mut Dropout) -> candle_core::Result<Tensor> {
+            self.0.forward(xs)? + 1.0
+        }
+        fn layers(&self) -> BTreeMap<String, &PrunableLayer> {
+            self.0.layers()
+        }
+        fn layers_mut(&mut self) -> BTreeMap<String, &mut PrunableLayer> {
+            self.0.layers_mut()
+        }
+        fn parameters(&self) -> BTreeMap<String, Var> {
+            BTreeMap::new()
+        }
+        fn buffers(&self) -> BTreeMap<String, Var> {
+            let mean = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
+            [("norm.running_mean".to_owned(), mean)].into()
+        }
+    }
+
+    #[test]
+    fn a_boxed_network_is_the_network() {
+        let plain = Mlp::new(&[4, 3, 2], 0, &Device::Cpu).unwrap();
+        assert!(plain.buffers().is_empty());
+        let mut boxed: Box<dyn Network> = Box::new(Odd(plain));
+        let network = &mut boxed;
+        assert_eq!(network.layers_mut().len(), 2);
+        let xs = Tensor::ones((1, 4), DType::F32, &Device::Cpu).unwrap();
+        let row = |ys: Tensor| ys.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let outputs = row(Network::forward(network, &xs).unwrap());
+        let train = Network::forward_train(network, &xs, &mut Dropout::new(0.0, 0, "test"));
+        for (now, training) in outputs.iter().zip(row(train.unwrap())) {
+            assert!((now + 1.0 - training).abs() < 1e-6);
+        }
+        assert!(Network::parameters(network).is_empty());
+        assert_eq!(Network::buffers(network).keys().collect::<Vec<_>>(), ["norm.running_mean"]);
+        assert_eq!(count_parameters(network), 15 + 8);
+    }
 }
