@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 #[test]
 fn a_trained_network_computes_the_same_and_two_of_four_keeps_more() {
     let split = digits(&Device::Cpu).unwrap().split(200, 1).unwrap();
-    let network = Mlp::digits(1, &Device::Cpu).unwrap();
+    let mut network = Mlp::digits(1, &Device::Cpu).unwrap();
     let (training, masks) = (Training::adam(12, 32, 2e-3), BTreeMap::new());
     let stretch = Stretch { name: "dense", training: &training, masks: &masks, seed: 1 };
-    fit(&network, &split, &stretch, &mut ()).unwrap();
+    fit(&mut network, &split, &stretch, &mut ()).unwrap();
     let before = logits(&network, &split.test).unwrap().to_vec2::<f32>().unwrap();
     let mut tensors: BTreeMap<String, Tensor> = network
         .parameters()

@@ -12,7 +12,7 @@ fn layers_go_as_far_as_the_network_bears() {
     let mut network = Mlp::digits(1, &Device::Cpu).unwrap();
     let (training, masks) = (Training::adam(15, 32, 2e-3), BTreeMap::new());
     let stretch = Stretch { name: "dense", training: &training, masks: &masks, seed: 1 };
-    fit(&network, &split, &stretch, &mut ()).unwrap();
+    fit(&mut network, &split, &stretch, &mut ()).unwrap();
     let dense = evaluate(&network, &split.validation).unwrap().accuracy;
 
     let steps: Vec<Sparsity> =

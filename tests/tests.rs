@@ -15,6 +15,10 @@ mod lenet5;
 mod permute;
 /// Train, prune, retrain, pack, save, load: the numbers stay the same and so do the bytes.
 mod pipeline;
+/// Runs that were stopped go on, and end with the same bytes.
+mod resume;
+/// When is cut, from where it goes on, how it trains while sparse.
+mod schedules;
 /// What each layer bears, measured one at a time.
 mod sensitivity;
 /// The best epoch is kept, patience ends a routine, the test set decides nothing.

@@ -4,7 +4,7 @@ use crate::progress;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use secateur::{
-    nn::{Mlp, Network, State, weight_name},
+    nn::{LeNet5, Mlp, Network, State, weight_name},
     prelude::{Checkpoint, Device, Dispatcher},
 };
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct Latency {
 }
 
 /// Latencies of several networks on rows of `inputs`, measured alternately in one run.
-pub fn latencies<const N: usize>(networks: [&Mlp; N], inputs: &Tensor) -> Result<[Latency; N]> {
+pub fn latencies<const N: usize>(networks: [&dyn Network; N], inputs: &Tensor) -> Result<[Latency; N]> {
     let mut results = [[(0.0, 0.0); 2]; N];
     let bar = progress::bar("latency", 2);
     for (size, batch) in [1, LARGE_BATCH].into_iter().enumerate() {
@@ -80,7 +80,7 @@ impl Latency {
 
 /// The network that a checkpoint file holds, its dense layers on the dense product of this workspace
 /// instead of candle's: AVX-512 on, and no second thread for products too small to share.
-pub fn load_on_gemm(file: &Path) -> Result<Mlp> {
+pub fn load_on_gemm(file: &Path) -> Result<Box<dyn Network>> {
     let checkpoint = Checkpoint::load(file)?;
     let mut network = load(file)?;
     let dispatcher = Dispatcher::built_in()?;
@@ -95,10 +95,16 @@ pub fn load_on_gemm(file: &Path) -> Result<Mlp> {
 }
 
 /// The network that a checkpoint file holds, packed where the file is.
-pub fn load(file: &Path) -> Result<Mlp> {
-    let checkpoint = Checkpoint::load(file)?;
-    Mlp::load(&checkpoint, &Dispatcher::built_in()?, &Device::Cpu)
-        .with_context(|| format!("in {}", file.display()))
+pub fn load(file: &Path) -> Result<Box<dyn Network>> {
+    of(&Checkpoint::load(file)?).with_context(|| format!("in {}", file.display()))
+}
+
+fn of(checkpoint: &Checkpoint) -> Result<Box<dyn Network>> {
+    let dispatcher = Dispatcher::built_in()?;
+    Ok(match checkpoint.tensors.contains_key("conv1.weight") {
+        true => Box::new(LeNet5::load(checkpoint, &dispatcher, &Device::Cpu)?),
+        false => Box::new(Mlp::load(checkpoint, &dispatcher, &Device::Cpu)?),
+    })
 }
 
 /// Arguments of the hidden command `measure-memory`.
@@ -111,9 +117,12 @@ pub struct MemoryArgs {
 /// Loads a checkpoint, runs it once for one sample and once for a large batch, and prints the
 /// resident bytes of this process. Nothing else is in it: no data set, no second network.
 pub fn print_memory(args: &MemoryArgs) -> Result<()> {
-    let network = load(&args.file)?;
+    let checkpoint = Checkpoint::load(&args.file)?;
+    let features = checkpoint.metadata.get("features").context("the file names no `features`")?;
+    let (network, features) = (of(&checkpoint)?, features.parse::<usize>()?);
+    drop(checkpoint);
     for batch in [1, LARGE_BATCH] {
-        network.forward(&Tensor::zeros((batch, network.inputs()), DType::F32, &Device::Cpu)?)?;
+        network.forward(&Tensor::zeros((batch, features), DType::F32, &Device::Cpu)?)?;
     }
     let memory =
         memory_stats::memory_stats().context("this system does not tell resident memory")?;

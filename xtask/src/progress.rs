@@ -110,10 +110,14 @@ impl Watcher {
         }
     }
 
-    /// The whole file each time, so that it is never half a line.
-    fn record(&mut self, epoch: &Epoch) -> Result<()> {
+    fn append(&mut self, epoch: &Epoch) -> Result<()> {
         self.lines += &serde_json::to_string(epoch)?;
         self.lines.push('\n');
+        Ok(())
+    }
+
+    /// The whole file each time, so that it is never half a line.
+    fn write(&self) -> Result<()> {
         Ok(write_atomically(&self.metrics, self.lines.as_bytes())?)
     }
 }
@@ -121,7 +125,19 @@ impl Watcher {
 impl Observer for Watcher {
     fn phase(&mut self, phase: &Phase) {
         self.end_phase();
-        self.bar = bar(&phase.name, phase.epochs.saturating_mul(phase.steps));
+        self.bar = bar(&phase.name, phase.steps);
+        self.bar.pb_set_position(phase.done as u64);
+    }
+
+    fn resumed(&mut self, epochs: &[Epoch]) {
+        info!("going on after {} evaluations", epochs.len());
+        let kept = epochs.iter().try_for_each(|epoch| self.append(epoch));
+        if let Err(error) = kept.and_then(|()| self.write()) {
+            self.failed.get_or_insert(error);
+        }
+        let phase = epochs.last().map(|last| last.phase.clone());
+        let best = epochs.iter().rfind(|epoch| epoch.best && Some(&epoch.phase) == phase.as_ref());
+        self.best = best.cloned();
     }
 
     fn step(&mut self) {
@@ -129,7 +145,7 @@ impl Observer for Watcher {
     }
 
     fn epoch(&mut self, epoch: &Epoch) {
-        if let Err(error) = self.record(epoch) {
+        if let Err(error) = self.append(epoch).and_then(|()| self.write()) {
             self.failed.get_or_insert(error);
         }
         if epoch.best {

@@ -9,16 +9,18 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use secateur::{
-    nn::{Mlp, Network, count_nonzero, count_parameters},
+    nn::{LeNet5, Mlp, Network, count_nonzero, count_parameters},
     prelude::*,
     storage::write_atomically,
-    train::{Evaluation, Split},
+    train::{Checkpointing, Evaluation, Interval, Split},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 const DENSE: &str = "dense.safetensors";
@@ -26,8 +28,12 @@ const PRUNED: &str = "pruned.safetensors";
 const MASKS: &str = "masks.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const REPORT: &str = "report.json";
+/// What the run is; all that `--resume` needs besides [`PROGRESS`].
+const JOB: &str = "run.toml";
+/// How far it has got; gone once the report is there.
+const PROGRESS: &str = "progress.safetensors";
 /// Everything that a run writes, the report last.
-const FILES: [&str; 5] = [METRICS, DENSE, PRUNED, MASKS, REPORT];
+const FILES: [&str; 7] = [METRICS, JOB, PROGRESS, DENSE, PRUNED, MASKS, REPORT];
 
 const HELP: &str = "\
 Shipped recipes:
@@ -39,10 +45,13 @@ Examples:
   cargo xtask prune-finetune
   cargo xtask data mnist && cargo xtask prune-finetune --recipe lenet-300-100
   cargo xtask prune-finetune --recipe lenet-300-100-2of4 --seed 3 --out runs/mine
+  cargo xtask prune-finetune --recipe lenet-300-100 --min-accuracy 0.98
+  cargo xtask prune-finetune --resume runs/mine
   cargo xtask prune-finetune --recipe my-recipe.toml --data-dir ~/fashion-mnist
 
 The run's folder holds dense.safetensors, pruned.safetensors (packed), masks.safetensors,
-metrics.jsonl and report.json. Shipped recipes are in xtask/recipes; copy one to write your own.";
+metrics.jsonl, report.json and report.html. A run that was stopped, by whatever, goes on with
+--resume and comes to the same bytes. Shipped recipes are in xtask/recipes; copy one to write your own.";
 
 /// Train a dense network to convergence, prune it, retrain it, prove the pattern, pack what is left,
 /// run it packed, and report dense beside pruned.
@@ -60,42 +69,103 @@ pub struct Args {
     /// Where all random numbers come from, instead of the recipe's seed
     #[arg(long)]
     seed: Option<u64>,
+    /// Search for the sparsest network that still classifies this share of the validation samples
+    /// rightly (0.98), instead of the recipe's sparsity
+    #[arg(long, value_name = "SHARE")]
+    min_accuracy: Option<f64>,
     /// The run's folder [default: a new one below runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Replace a run that is already in the folder
     #[arg(long)]
     force: bool,
+    /// Go on with the run in this folder, which was stopped; nothing else need be said
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["recipe", "data_dir", "seed", "min_accuracy", "out", "force"]
+    )]
+    resume: Option<PathBuf>,
+    /// How often progress is saved, in training steps (500) or minutes (5m)
+    #[arg(long, value_name = "N|Nm", default_value = "1m", value_parser = interval)]
+    checkpoint_every: Interval,
     /// Print the report as one JSON object on the last line of standard output
     #[arg(long)]
     json: bool,
 }
 
+/// Steps, or minutes with an `m`.
+fn interval(text: &str) -> Result<Interval, String> {
+    let wrong = || format!("{text:?} is neither a number of steps (500) nor of minutes (5m)");
+    match text.strip_suffix('m') {
+        None => text.parse().map(Interval::Steps).map_err(|_| wrong()),
+        Some(minutes) => {
+            let seconds = minutes.parse::<f64>().map_err(|_| wrong())? * 60.0;
+            Duration::try_from_secs_f64(seconds).map(Interval::Time).map_err(|_| wrong())
+        }
+    }
+}
+
+/// What a run is: written into its folder before anything else.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Job {
+    /// The recipe's name.
+    name: String,
+    /// The folder with the data, if it is not the recipe's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// The recipe, with the seed and the threshold of the command line.
+    recipe: Recipe,
+}
+
 pub fn run(args: Args) -> Result<()> {
-    let (name, mut recipe) = Recipe::find(&args.recipe)?;
-    recipe.seed = args.seed.unwrap_or(recipe.seed);
+    let (job, named) = match &args.resume {
+        Some(folder) => (read_job(folder)?, Some(folder.as_path())),
+        None => (new_job(&args)?, args.out.as_deref()),
+    };
+    let Job { name, recipe, .. } = &job;
     // Whatever can be refused is refused before a folder is touched.
-    let data = load_data(&recipe, args.data_dir.as_deref())?;
+    let data = load_data(recipe, job.data_dir.as_deref())?;
     let split = data
         .split(recipe.validation, recipe.seed)
         .context("`validation` in the recipe does not fit the data")?;
+    let network = build(recipe, &data)?;
     Dispatcher::built_in()?;
-    let folder = match args.data_dir {
-        Some(_) => format!("{name}-{}-seed{}", data.name, recipe.seed),
-        None => format!("{name}-seed{}", recipe.seed),
+    let out = match (&args.resume, named) {
+        (Some(folder), _) if folder.join(REPORT).exists() => {
+            progress::tell(&format!("the run in {} is finished", folder.display()));
+            return Ok(());
+        }
+        (Some(folder), _) => folder.clone(),
+        (None, named) => {
+            let folder = match &job.data_dir {
+                Some(_) => format!("{name}-{}-seed{}", data.name, recipe.seed),
+                None => format!("{name}-seed{}", recipe.seed),
+            };
+            let out = claim(named, &folder, args.force)?;
+            write_atomically(&out.join(JOB), toml::to_string(&job)?.as_bytes())?;
+            out
+        }
     };
-    let out = claim(args.out.as_deref(), &folder, args.force)?;
+    let _lock = lock(&out)?;
     info!("{name}, seed {}: {} -> {}", recipe.seed, recipe.about, out.display());
 
+    let start = Instant::now();
     let mut watcher = Watcher::new(out.join(METRICS));
-    let outcome = train(&recipe, &data, &split, &mut watcher)?;
-    save(&outcome, &name, &recipe, &data, &out)?;
+    let checkpointing = Checkpointing { file: out.join(PROGRESS), every: args.checkpoint_every };
+    let outcome =
+        assemble(recipe)?.execute_resumable(network, &split, &mut watcher, &checkpointing)?;
+    save(&outcome, name, recipe, &data, &out)?;
     watcher.finish()?;
+    let seconds = start.elapsed().as_secs_f64();
 
-    let report = report(&outcome, &name, &recipe, &data, &split, &out)?;
+    let report = report(&outcome, name, recipe, &data, &split, &out, seconds)?;
     let json = serde_json::to_string(&report)?;
     let pretty = serde_json::to_string_pretty(&report)? + "\n";
     write_atomically(&out.join(REPORT), pretty.as_bytes())?;
+    // It may never have been saved, or the report says all that matters now.
+    let _ = fs::remove_file(out.join(PROGRESS));
     progress::tell(&format!("{}\nwritten to {}", table::render(&report), out.display()));
     if args.json {
         progress::answer(&json)?;
@@ -107,13 +177,47 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+fn new_job(args: &Args) -> Result<Job> {
+    let (name, mut recipe) = Recipe::find(&args.recipe)?;
+    recipe.seed = args.seed.unwrap_or(recipe.seed);
+    if let Some(floor) = args.min_accuracy {
+        recipe.search(floor);
+        recipe.check().context("with --min-accuracy")?;
+    }
+    let data_dir = args.data_dir.as_deref();
+    let data_dir = data_dir.map(|folder| {
+        folder.canonicalize().with_context(|| format!("--data-dir {} is no folder", folder.display()))
+    });
+    Ok(Job { name, data_dir: data_dir.transpose()?, recipe })
+}
+
+fn read_job(folder: &Path) -> Result<Job> {
+    let file = folder.join(JOB);
+    let text = fs::read_to_string(&file)
+        .with_context(|| format!("{} holds no run to resume (no {JOB})", folder.display()))?;
+    let job: Job = toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
+    job.recipe.check().with_context(|| format!("in {}", file.display()))?;
+    Ok(job)
+}
+
+/// Held while a process works on a folder, so that no second one does.
+fn lock(folder: &Path) -> Result<fs::File> {
+    let file = fs::File::open(folder.join(JOB))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!("another process is working on {}", folder.display())
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
 fn load_data(recipe: &Recipe, folder: Option<&Path>) -> Result<Dataset> {
     match (recipe.data, folder) {
         (_, Some(folder)) => {
             ensure!(folder.is_dir(), "--data-dir {} is no folder", folder.display());
-            let folder = folder.canonicalize()?;
             let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
-            Ok(load_idx(&folder, &name, &Device::Cpu)?)
+            Ok(load_idx(folder, &name, &Device::Cpu)?)
         }
         (Data::Digits, None) => Ok(digits(&Device::Cpu)?),
         (Data::Mnist, None) => {
@@ -171,33 +275,45 @@ fn try_claim(folder: &Path, force: bool) -> Result<bool> {
     }
 }
 
-fn train(
-    recipe: &Recipe,
-    data: &Dataset,
-    split: &Split,
-    watcher: &mut Watcher,
-) -> Result<Outcome<Mlp>> {
+/// The recipe's network, freshly initialised.
+fn build(recipe: &Recipe, data: &Dataset) -> Result<Box<dyn Network>> {
     let hidden: &[usize] = match recipe.model {
         Model::Lenet300100 => &[300, 100],
         Model::DigitsMlp => &[128, 128],
+        Model::Lenet5 => {
+            ensure!(
+                data.features == 784 && data.classes <= 10,
+                "lenet-5 is for images of 28x28 in ten classes, {} has {} pixels and {} classes",
+                data.name,
+                data.features,
+                data.classes
+            );
+            return Ok(Box::new(LeNet5::new(recipe.seed, &Device::Cpu)?));
+        }
     };
     let widths = [&[data.features], hidden, &[data.classes]].concat();
-    let network = Mlp::new(&widths, recipe.seed, &Device::Cpu)?;
-    let run = Run {
+    Ok(Box::new(Mlp::new(&widths, recipe.seed, &Device::Cpu)?))
+}
+
+/// The recipe's choices.
+fn assemble(recipe: &Recipe) -> Result<Run> {
+    Ok(Run {
         criterion: recipe.criterion(),
-        pattern: recipe.target()?.pattern(),
+        pattern: recipe.pattern(),
         allocation: recipe.allocation(),
         schedule: recipe.schedule()?,
+        rewind: recipe.rewind()?,
+        sparse: recipe.sparse()?,
         training: recipe.training.clone(),
         retraining: recipe.retraining().clone(),
+        distillation: recipe.distillation,
         seed: recipe.seed,
-    };
-    Ok(run.execute(network, split, watcher)?)
+    })
 }
 
 /// Writes the three checkpoints, each with what it takes to know what it is.
 fn save(
-    outcome: &Outcome<Mlp>,
+    outcome: &Outcome<Box<dyn Network>>,
     name: &str,
     recipe: &Recipe,
     data: &Dataset,
@@ -205,8 +321,9 @@ fn save(
 ) -> Result<()> {
     let metadata: BTreeMap<String, String> = [
         ("data", data.name.clone()),
+        ("features", data.features.to_string()),
         ("normalisation", serde_json::to_string(&data.normalisation)?),
-        ("pattern", recipe.target()?.pattern().to_string()),
+        ("pattern", recipe.pattern().to_string()),
         ("recipe", name.to_owned()),
         ("recipe_toml", toml::to_string(recipe)?),
         ("seed", recipe.seed.to_string()),
@@ -223,21 +340,22 @@ fn save(
 
 /// Measures both networks as they come out of their files.
 fn report(
-    outcome: &Outcome<Mlp>,
+    outcome: &Outcome<Box<dyn Network>>,
     name: &str,
     recipe: &Recipe,
     data: &Dataset,
     split: &Split,
     out: &Path,
+    seconds: f64,
 ) -> Result<Report> {
     let dense = measure::load(&out.join(DENSE))?;
     let pruned = measure::load_on_gemm(&out.join(PRUNED))?;
-    let pattern = recipe.target()?.pattern();
+    let pattern = recipe.pattern();
     let verified = verify(&out.join(PRUNED), &outcome.masks, pattern)?;
     let on_gemm = measure::load_on_gemm(&out.join(DENSE))?;
     let [candle, gemm, packed] =
-        measure::latencies([&dense, &on_gemm, &pruned], split.validation.xs())?;
-    let side = |network: &Mlp, test: &Evaluation, file, latency_ms| -> Result<Side> {
+        measure::latencies([&*dense, &*on_gemm, &*pruned], split.validation.xs())?;
+    let side = |network: &dyn Network, test: &Evaluation, file, latency_ms| -> Result<Side> {
         let file = out.join(file);
         Ok(Side {
             accuracy: test.accuracy,
@@ -262,10 +380,10 @@ fn report(
         test_samples: outcome.pruned_test.samples,
         normalisation: data.normalisation,
         batch_large: LARGE_BATCH,
-        dense: side(&dense, &outcome.dense_test, DENSE, candle.best(gemm))?,
+        dense: side(&*dense, &outcome.dense_test, DENSE, candle.best(gemm))?,
         candle_latency_ms: candle,
         pruned: Pruned {
-            side: side(&pruned, &outcome.pruned_test, PRUNED, packed)?,
+            side: side(&*pruned, &outcome.pruned_test, PRUNED, packed)?,
             nonzero,
             compression: count_parameters(&pruned) as f64 / nonzero.max(1) as f64,
             pattern: pattern.to_string(),
@@ -273,6 +391,9 @@ fn report(
             kernel: kernels.into_iter().collect::<Vec<_>>().join(" + "),
         },
         proof: outcome.proof,
+        rounds: outcome.rounds.clone(),
+        chosen: outcome.chosen,
+        seconds,
     })
 }
 

@@ -8,7 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use secateur::{
     criteria::{Allocation, Criterion, Refit},
     mask::{MaskError, Pattern, Sparsity, Target},
-    train::{Iterative, OneShot, Schedule, Training},
+    train::{
+        ConstantWithRegrowth, Distillation, Every, Gradual, Iterative, MinAccuracy, OneShot,
+        Regrow, Rewind, Schedule, SparseTraining, Training,
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
@@ -35,6 +38,9 @@ pub struct Recipe {
     /// How it is retrained after each cut; left out, the training is repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retraining: Option<Training>,
+    /// What sparse networks learn from the dense one, besides the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
 }
 
 /// The networks; inputs and outputs are the data set's.
@@ -46,6 +52,9 @@ pub enum Model {
     Lenet300100,
     /// Two hidden layers of 128 units.
     DigitsMlp,
+    /// Two convolutions and two full layers, for images of 28×28.
+    #[serde(rename = "lenet-5")]
+    Lenet5,
 }
 
 /// The data sets.
@@ -74,15 +83,79 @@ pub struct Pruning {
     #[serde(default)]
     pub allocation: AllocationName,
     /// The share of weights that goes in all; `N:M` knows it by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<Sparsity>,
+    /// Instead of a sparsity: as much as the share of validation samples classified rightly allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_accuracy: Option<f64>,
     /// In how many rounds of prune and retrain.
-    #[serde(default = "one")]
-    pub rounds: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<usize>,
+    /// In one round, little by little along a cubic (Zhu & Gupta 2017).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradual: Option<GradualTable>,
+    /// In one round, all at once, and then connections are exchanged (RigL, SET).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regrowth: Option<RegrowthTable>,
+    /// From where a pruned network goes on; `none` with `[retraining]`, otherwise `learning-rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewind: Option<Rewind>,
+    /// How it trains while sparse.
+    #[serde(default)]
+    pub sparse: SparseName,
+    /// What a cut weight feels of itself in its gradient, for `sr-ste`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<f64>,
+    /// Steps between two choices of masks, for `ste` and `sr-ste`; 1 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_every: Option<usize>,
 }
 
-fn one() -> usize {
-    1
+/// `gradual = { every = { steps = 100 }, … }`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GradualTable {
+    /// How often is cut.
+    pub every: Every,
+    /// The sparsity at the first cut; dense if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<Sparsity>,
+    /// Where cutting begins, as a share of the round; 0 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<f64>,
+    /// Where it ends; 0.75 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<f64>,
+}
+
+/// `regrowth = { every = { steps = 100 }, … }`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegrowthTable {
+    /// How often connections are exchanged.
+    pub every: Every,
+    /// The share exchanged at first; 0.3 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Where it ends, as a share of the round; 0.75 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<f64>,
+    /// Which come back.
+    #[serde(default)]
+    pub by: Regrow,
+}
+
+/// How a network trains while it is sparse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SparseName {
+    /// What is cut stays zero.
+    #[default]
+    Masked,
+    /// Dense weights behind the masked ones learn on, masks are chosen anew from them.
+    Ste,
+    /// The same, and what is cut fades (Zhou et al. 2021).
+    SrSte,
 }
 
 /// A pattern, with or without its sparsity in the same word.
@@ -133,16 +206,40 @@ impl Recipe {
     /// Reads a recipe; errors name the line and, for a misspelt word, the nearest one that is valid.
     pub fn parse(text: &str) -> Result<Self> {
         let recipe: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
-        recipe.schedule()?;
-        if recipe.pruning.criterion == CriterionName::Movement {
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Looks for as much sparsity as this accuracy on validation samples allows, instead of a given one.
+    pub fn search(&mut self, floor: f64) {
+        let pattern = Shape::Alone(self.pattern());
+        let min_accuracy = Some(floor);
+        self.pruning = Pruning {
+            min_accuracy,
+            pattern,
+            sparsity: None,
+            rounds: None,
+            gradual: None,
+            regrowth: None,
+            ..self.pruning.clone()
+        };
+    }
+
+    /// Errors on choices that do not go together.
+    pub fn check(&self) -> Result<()> {
+        self.schedule()?;
+        self.rewind()?;
+        self.sparse()?;
+        if self.pruning.criterion == CriterionName::Movement {
             bail!(
                 "[pruning] movement adds up its scores while training, which recipes do not do yet; \
                  take taylor, or secateur's Movement in a program of your own"
             );
         }
-        recipe.training.check().context("[training]")?;
-        recipe.retraining().check().context("[retraining]")?;
-        Ok(recipe)
+        self.training.check().context("[training]")?;
+        self.retraining().check().context("[retraining]")?;
+        self.distillation.map_or(Ok(()), |distillation| distillation.check())?;
+        Ok(())
     }
 
     /// The retraining routine: the training repeated unless the recipe says otherwise.
@@ -150,8 +247,51 @@ impl Recipe {
         self.retraining.as_ref().unwrap_or(&self.training)
     }
 
+    /// From where a pruned network goes on.
+    pub fn rewind(&self) -> Result<Rewind> {
+        match (self.pruning.rewind, &self.retraining) {
+            (None | Some(Rewind::None), Some(_)) => Ok(Rewind::None),
+            (None, None) => Ok(Rewind::LearningRate),
+            (Some(Rewind::None), None) => {
+                bail!("[pruning] rewind = \"none\" is fine-tuning: say how in [retraining]")
+            }
+            (Some(_), Some(_)) => bail!(
+                "[pruning] to rewind is to repeat the training: leave [retraining] out, or take \
+                 rewind = \"none\""
+            ),
+            (Some(rewind), None) => Ok(rewind),
+        }
+    }
+
+    /// How it trains while sparse.
+    pub fn sparse(&self) -> Result<SparseTraining> {
+        let Pruning { sparse, decay, mask_every, .. } = self.pruning;
+        if sparse == SparseName::Masked && mask_every.is_some() {
+            bail!("[pruning] mask_every is for sparse = \"ste\" and \"sr-ste\"");
+        }
+        if sparse != SparseName::SrSte && decay.is_some() {
+            bail!("[pruning] decay is for sparse = \"sr-ste\"");
+        }
+        let every = mask_every.unwrap_or(1);
+        Ok(match sparse {
+            SparseName::Masked => SparseTraining::Masked,
+            SparseName::Ste => SparseTraining::StraightThrough { decay: 0.0, every },
+            SparseName::SrSte => {
+                SparseTraining::StraightThrough { decay: decay.unwrap_or(2e-4), every }
+            }
+        })
+    }
+
+    /// In what shape weights go.
+    pub fn pattern(&self) -> Pattern {
+        match self.pruning.pattern {
+            Shape::Alone(pattern) => pattern,
+            Shape::With(target) => target.pattern(),
+        }
+    }
+
     /// In what shape how much goes in all.
-    pub fn target(&self) -> Result<Target> {
+    fn target(&self) -> Result<Target> {
         let (pattern, sparsity) = match (self.pruning.pattern, self.pruning.sparsity) {
             (Shape::Alone(pattern), sparsity) => (pattern, sparsity),
             (Shape::With(target), None) => return Ok(target),
@@ -170,14 +310,51 @@ impl Recipe {
 
     /// When how much is cut.
     pub fn schedule(&self) -> Result<Box<dyn Schedule>> {
-        let target = self.target()?;
-        Ok(match self.pruning.rounds {
-            0 => bail!("[pruning] rounds = 0 prunes nothing; 1 is one-shot"),
-            1 => Box::new(OneShot(target.sparsity())),
-            _ if target.pattern().fixed_sparsity().is_some() => {
-                bail!("[pruning] {} is reached in one round; leave `rounds` out", target.pattern())
+        let Pruning { min_accuracy, rounds, gradual, regrowth, .. } = &self.pruning;
+        let said = [rounds.is_some(), gradual.is_some(), regrowth.is_some(), min_accuracy.is_some()];
+        if said.into_iter().filter(|said| *said).count() > 1 {
+            bail!("[pruning] of rounds, gradual, regrowth and min_accuracy only one can be");
+        }
+        if let Some(floor) = *min_accuracy {
+            let pattern = self.pattern();
+            if let Some(fixed) = pattern.fixed_sparsity() {
+                bail!("[pruning] {pattern} fixes the sparsity at {fixed}; min_accuracy has nothing to choose");
             }
-            rounds => Box::new(Iterative::new(target.sparsity(), rounds)?),
+            if self.pruning.sparsity.is_some() || matches!(self.pruning.pattern, Shape::With(_)) {
+                bail!("[pruning] min_accuracy finds the sparsity; leave it out");
+            }
+            return Ok(Box::new(MinAccuracy::new(floor)?));
+        }
+        let target = self.target()?.sparsity();
+        if let Some(table) = *gradual {
+            let plain = Gradual::new(target, table.every)?;
+            let schedule = Gradual {
+                initial: table.initial.unwrap_or(plain.initial),
+                begin: table.begin.unwrap_or(plain.begin),
+                end: table.end.unwrap_or(plain.end),
+                ..plain
+            };
+            schedule.check()?;
+            return Ok(Box::new(schedule));
+        }
+        if let Some(table) = *regrowth {
+            let plain = ConstantWithRegrowth::new(target, table.every)?;
+            let schedule = ConstantWithRegrowth {
+                share: table.share.unwrap_or(plain.share),
+                until: table.until.unwrap_or(plain.until),
+                regrow: table.by,
+                ..plain
+            };
+            schedule.check()?;
+            return Ok(Box::new(schedule));
+        }
+        Ok(match rounds.unwrap_or(1) {
+            0 => bail!("[pruning] rounds = 0 prunes nothing; 1 is one-shot"),
+            1 => Box::new(OneShot(target)),
+            _ if self.pattern().fixed_sparsity().is_some() => {
+                bail!("[pruning] {} is reached in one round; leave `rounds` out", self.pattern())
+            }
+            rounds => Box::new(Iterative::new(target, rounds)?),
         })
     }
 

@@ -1,7 +1,7 @@
 //! What does a run come to? The five questions of whoever deploys a model, dense beside pruned.
 
 use crate::measure::Latency;
-use secateur::train::{Proof, data::Normalisation};
+use secateur::train::{Proof, Round, data::Normalisation};
 use serde::Serialize;
 
 /// `report.json`. Latencies and resident memory are measured; everything else is the same for the
@@ -28,6 +28,12 @@ pub struct Report {
     pub pruned: Pruned,
     /// That packing changed nothing.
     pub proof: Proof,
+    /// What every stretch of training came to on validation samples, the dense one first.
+    pub rounds: Vec<Round>,
+    /// Which of them is the pruned network.
+    pub chosen: usize,
+    /// Seconds that this process took for training, pruning, packing and judging.
+    pub seconds: f64,
 }
 
 /// One network.

@@ -27,7 +27,7 @@ fn main() -> Anyhow<()> {
     };
     let training = Training { weight_decay: 0.01, ..Training::adam(epochs, 64, 2e-3) };
     let stretch = Stretch { name: "dense", training: &training, masks: &BTreeMap::new(), seed: 0 };
-    fit(&network, &split, &stretch, &mut ())?;
+    fit(&mut network, &split, &stretch, &mut ())?;
     let error = 100.0 * evaluate(&network, &split.test)?.error();
     println!("dense: {error:.2} % test error. Pruned, not retrained:\n");
     println!("| criterion | 2:4 | 8:16 | 50 % | 80 % | 80 %, global |");
