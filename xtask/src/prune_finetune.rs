@@ -1,6 +1,7 @@
 //! `cargo xtask prune-finetune`: the main job, from a recipe to five answers.
 
 use crate::{
+    html,
     measure::{self, LARGE_BATCH},
     progress::{self, Watcher},
     recipe::{Data, Model, Recipe},
@@ -25,9 +26,10 @@ const DENSE: &str = "dense.safetensors";
 const PRUNED: &str = "pruned.safetensors";
 const MASKS: &str = "masks.safetensors";
 const METRICS: &str = "metrics.jsonl";
+const PAGE: &str = "report.html";
 const REPORT: &str = "report.json";
 /// Everything that a run writes, the report last.
-const FILES: [&str; 5] = [METRICS, DENSE, PRUNED, MASKS, REPORT];
+const FILES: [&str; 6] = [METRICS, DENSE, PRUNED, MASKS, PAGE, REPORT];
 
 const HELP: &str = "\
 Shipped recipes:
@@ -42,7 +44,8 @@ Examples:
   cargo xtask prune-finetune --recipe my-recipe.toml --data-dir ~/fashion-mnist
 
 The run's folder holds dense.safetensors, pruned.safetensors (packed), masks.safetensors,
-metrics.jsonl and report.json. Shipped recipes are in xtask/recipes; copy one to write your own.";
+metrics.jsonl, report.json, and report.html to look at. Shipped recipes are in xtask/recipes; copy
+one to write your own.";
 
 /// Train a dense network to convergence, prune it, retrain it, prove the pattern, pack what is left,
 /// run it packed, and report dense beside pruned.
@@ -90,9 +93,21 @@ pub fn run(args: Args) -> Result<()> {
     let mut watcher = Watcher::new(out.join(METRICS));
     let outcome = train(&recipe, &data, &split, &mut watcher)?;
     save(&outcome, &name, &recipe, &data, &out)?;
-    watcher.finish()?;
+    let epochs = watcher.finish()?;
 
     let report = report(&outcome, &name, &recipe, &data, &split, &out)?;
+    let page = html::render(&html::Page {
+        report: &report,
+        about: &recipe.about,
+        epochs: &epochs,
+        dense: &outcome.dense,
+        pruned: &outcome.pruned,
+        masks: &outcome.masks,
+        recipe: &toml::to_string(&recipe)?,
+        environment: &html::environment()?,
+        more: &[],
+    })?;
+    write_atomically(&out.join(PAGE), page.as_bytes())?;
     let json = serde_json::to_string(&report)?;
     let pretty = serde_json::to_string_pretty(&report)? + "\n";
     write_atomically(&out.join(REPORT), pretty.as_bytes())?;
