@@ -8,6 +8,7 @@ mod convert;
 mod data;
 mod gguf;
 mod gpu_check;
+mod html;
 mod inspect;
 mod kernels;
 mod measure;

@@ -81,6 +81,7 @@ pub struct Watcher {
     bar: Span,
     metrics: PathBuf,
     lines: String,
+    epochs: Vec<Epoch>,
     best: Option<Epoch>,
     failed: Option<anyhow::Error>,
 }
@@ -88,13 +89,20 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher that writes its metrics to `metrics`.
     pub fn new(metrics: PathBuf) -> Self {
-        Self { bar: Span::none(), metrics, lines: String::new(), best: None, failed: None }
+        Self {
+            bar: Span::none(),
+            metrics,
+            lines: String::new(),
+            epochs: Vec::new(),
+            best: None,
+            failed: None,
+        }
     }
 
-    /// Ends the last phase; errors when metrics could not be written.
-    pub fn finish(mut self) -> Result<()> {
+    /// Ends the last phase and hands out every epoch; errors when metrics could not be written.
+    pub fn finish(mut self) -> Result<Vec<Epoch>> {
         self.end_phase();
-        self.failed.map_or(Ok(()), Err)
+        self.failed.map_or(Ok(self.epochs), Err)
     }
 
     fn end_phase(&mut self) {
@@ -131,6 +139,7 @@ impl Observer for Watcher {
 
     fn resumed(&mut self, epochs: &[Epoch]) {
         info!("going on after {} evaluations", epochs.len());
+        self.epochs = epochs.to_vec();
         let kept = epochs.iter().try_for_each(|epoch| self.append(epoch));
         if let Err(error) = kept.and_then(|()| self.write()) {
             self.failed.get_or_insert(error);
@@ -148,6 +157,7 @@ impl Observer for Watcher {
         if let Err(error) = self.append(epoch).and_then(|()| self.write()) {
             self.failed.get_or_insert(error);
         }
+        self.epochs.push(epoch.clone());
         if epoch.best {
             self.best = Some(epoch.clone());
         }

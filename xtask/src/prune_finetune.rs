@@ -1,6 +1,7 @@
 //! `cargo xtask prune-finetune`: the main job, from a recipe to five answers.
 
 use crate::{
+    html,
     measure::{self, LARGE_BATCH},
     progress::{self, Watcher},
     recipe::{Data, Model, Recipe},
@@ -27,13 +28,14 @@ const DENSE: &str = "dense.safetensors";
 const PRUNED: &str = "pruned.safetensors";
 const MASKS: &str = "masks.safetensors";
 const METRICS: &str = "metrics.jsonl";
+const PAGE: &str = "report.html";
 const REPORT: &str = "report.json";
 /// What the run is; all that `--resume` needs besides [`PROGRESS`].
 const JOB: &str = "run.toml";
 /// How far it has got; gone once the report is there.
 const PROGRESS: &str = "progress.safetensors";
 /// Everything that a run writes, the report last.
-const FILES: [&str; 7] = [METRICS, JOB, PROGRESS, DENSE, PRUNED, MASKS, REPORT];
+const FILES: [&str; 8] = [METRICS, JOB, PROGRESS, DENSE, PRUNED, MASKS, PAGE, REPORT];
 
 const HELP: &str = "\
 Shipped recipes:
@@ -50,7 +52,7 @@ Examples:
   cargo xtask prune-finetune --recipe my-recipe.toml --data-dir ~/fashion-mnist
 
 The run's folder holds dense.safetensors, pruned.safetensors (packed), masks.safetensors,
-metrics.jsonl, report.json and report.html. A run that was stopped, by whatever, goes on with
+metrics.jsonl, report.json, and report.html to look at. A run that was stopped, by whatever, goes on with
 --resume and comes to the same bytes. Shipped recipes are in xtask/recipes; copy one to write your own.";
 
 /// Train a dense network to convergence, prune it, retrain it, prove the pattern, pack what is left,
@@ -157,10 +159,22 @@ pub fn run(args: Args) -> Result<()> {
     let outcome =
         assemble(recipe)?.execute_resumable(network, &split, &mut watcher, &checkpointing)?;
     save(&outcome, name, recipe, &data, &out)?;
-    watcher.finish()?;
+    let epochs = watcher.finish()?;
     let seconds = start.elapsed().as_secs_f64();
 
     let report = report(&outcome, name, recipe, &data, &split, &out, seconds)?;
+    let page = html::render(&html::Page {
+        report: &report,
+        about: &recipe.about,
+        epochs: &epochs,
+        dense: &outcome.dense,
+        pruned: &outcome.pruned,
+        masks: &outcome.masks,
+        recipe: &toml::to_string(recipe)?,
+        environment: &report.environment,
+        more: &[],
+    })?;
+    write_atomically(&out.join(PAGE), page.as_bytes())?;
     let json = serde_json::to_string(&report)?;
     let pretty = serde_json::to_string_pretty(&report)? + "\n";
     write_atomically(&out.join(REPORT), pretty.as_bytes())?;
@@ -394,6 +408,7 @@ fn report(
         rounds: outcome.rounds.clone(),
         chosen: outcome.chosen,
         seconds,
+        environment: html::environment()?,
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::measure::Latency;
 use secateur::train::{Proof, Round, data::Normalisation};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// `report.json`. Latencies and resident memory are measured; everything else is the same for the
 /// same seed.
@@ -34,6 +35,8 @@ pub struct Report {
     pub chosen: usize,
     /// Seconds that this process took for training, pruning, packing and judging.
     pub seconds: f64,
+    /// The machine and this program, by name.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// One network.

@@ -9,19 +9,49 @@ pub const STYLE: TableStyle =
 
 /// The report as a table for a terminal.
 pub fn render(report: &Report) -> String {
-    let (dense, pruned) = (&report.dense, &report.pruned.side);
     let mut table = Table::new();
     table
         .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(["", "", "dense", "pruned", ""]);
-    let mut question = |asked: &str, what: &str, show: &dyn Fn(&Side) -> String, gain: String| {
-        table.add_row([asked.into(), what.to_owned(), show(dense), show(pruned), gain]);
+    for row in rows(report) {
+        table.add_row([row.asked.to_owned(), row.what, row.dense, row.pruned, row.gain]);
+    }
+    for column in 2..4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n{}", notes(report).join("\n"))
+}
+
+/// One line of the table.
+pub struct Row {
+    /// The question, empty below its first answer.
+    pub asked: &'static str,
+    /// What answers it.
+    pub what: String,
+    pub dense: String,
+    pub pruned: String,
+    /// What pruning brought, in words.
+    pub gain: String,
+    /// Whether that is good; nothing where there is nothing to compare.
+    pub better: Option<bool>,
+}
+
+/// The five questions and their answers.
+pub fn rows(report: &Report) -> Vec<Row> {
+    let (dense, pruned) = (&report.dense, &report.pruned.side);
+    let mut rows = Vec::new();
+    let mut question = |asked, what: &str, show: &dyn Fn(&Side) -> String, gain| {
+        let (gain, better) = gain;
+        let (dense, pruned) = (show(dense), show(pruned));
+        rows.push(Row { asked, what: what.to_owned(), dense, pruned, gain, better });
     };
     let gain = |of: &dyn Fn(&Side) -> f64, [better, worse]: [&str; 2]| {
         let (dense, pruned) = (of(dense), of(pruned));
         let word = if dense >= pruned { better } else { worse };
-        format!("{:.2}x {word}", dense.max(pruned) / dense.min(pruned))
+        (format!("{:.2}x {word}", dense.max(pruned) / dense.min(pruned)), Some(dense >= pruned))
     };
     let smaller = |of: &dyn Fn(&Side) -> f64| gain(of, ["smaller", "larger"]);
     let faster = |of: &dyn Fn(&Side) -> f64| gain(of, ["faster", "slower"]);
@@ -52,11 +82,13 @@ pub fn render(report: &Report) -> String {
         &|s| ms(s.latency_ms.batch_large_p99),
         faster(&|s| s.latency_ms.batch_large_p99),
     );
-    question("How many parameters?", "total", &|s| count(s.parameters), String::new());
+    question("How many parameters?", "total", &|s| count(s.parameters), (String::new(), None));
     let kept = |s: &Side| {
         count(if std::ptr::eq(s, pruned) { report.pruned.nonzero } else { s.parameters })
     };
-    question("", "not zero", &kept, format!("{:.2}x compression", report.pruned.compression));
+    let compression = report.pruned.compression;
+    let gained = (format!("{compression:.2}x compression"), Some(compression >= 1.0));
+    question("", "not zero", &kept, gained);
     question(
         "How much RAM?",
         "weights",
@@ -69,31 +101,36 @@ pub fn render(report: &Report) -> String {
         "How good?",
         "test accuracy",
         &|s| format!("{:.2} %", s.accuracy * 100.0),
-        format!("{points:+.2} points"),
+        (format!("{points:+.2} points"), Some(points >= 0.0)),
     );
+    rows
+}
 
-    for column in 2..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    format!(
-        "{table}\n{} seed {}: {} on {}, {} test samples; kernel: {}\n\
-         {}: every layer {}; packed and masked logits differ by {:.1e} at most, {} predictions do\n\
-         dense is the faster of candle's layers (here {} and {}) and the gemm crate",
-        report.recipe,
-        report.seed,
-        report.pruned.pattern,
-        report.data,
-        report.test_samples,
-        report.pruned.kernel,
-        if report.pruned.verified { "proved" } else { "NOT PROVED" },
-        report.pruned.pattern,
-        report.proof.difference,
-        report.proof.disagreements,
-        ms(report.candle_latency_ms.batch1),
-        ms(report.candle_latency_ms.batch_large),
-    )
+/// What the numbers are of, and what was proved.
+pub fn notes(report: &Report) -> [String; 3] {
+    [
+        format!(
+            "{} seed {}: {} on {}, {} test samples; kernel: {}",
+            report.recipe,
+            report.seed,
+            report.pruned.pattern,
+            report.data,
+            report.test_samples,
+            report.pruned.kernel,
+        ),
+        format!(
+            "{}: every layer {}; packed and masked logits differ by {:.1e} at most, {} predictions do",
+            if report.pruned.verified { "proved" } else { "NOT PROVED" },
+            report.pruned.pattern,
+            report.proof.difference,
+            report.proof.disagreements,
+        ),
+        format!(
+            "dense is the faster of candle's layers (here {} and {}) and the gemm crate",
+            ms(report.candle_latency_ms.batch1),
+            ms(report.candle_latency_ms.batch_large),
+        ),
+    ]
 }
 
 fn bytes(n: u64) -> String {
@@ -122,13 +159,13 @@ pub fn count(n: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::{measure::Latency, report::Pruned};
     use secateur::train::{Proof, data::Normalisation};
 
-    #[test]
-    fn the_five_questions_are_answered() {
+    /// A run of MNIST, made up.
+    pub fn example() -> Report {
         let side = |bytes, scale| Side {
             accuracy: 0.9844 - 0.0003 * scale,
             error: 0.0156 + 0.0003 * scale,
@@ -143,7 +180,7 @@ mod tests {
             },
             rss_bytes: 10_000_000 + bytes,
         };
-        let report = Report {
+        Report {
             recipe: "lenet-300-100-2of4".into(),
             seed: 7,
             data: "mnist".into(),
@@ -161,7 +198,11 @@ mod tests {
             },
             candle_latency_ms: side(1_067_000, 0.5).latency_ms,
             proof: Proof { difference: 4.1e-7, samples: 10_000, disagreements: 0 },
-        };
-        insta::assert_snapshot!(render(&report));
+        }
+    }
+
+    #[test]
+    fn the_five_questions_are_answered() {
+        insta::assert_snapshot!(render(&example()));
     }
 }

@@ -145,13 +145,14 @@ fn a_killed_run_leaves_no_half_written_file() {
                         serde_json::from_str::<serde_json::Value>(line).unwrap();
                     }
                 }
+                Some("html") => assert!(bytes.ends_with(b"</html>\n"), "half a page"),
                 _ => {
                     serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
                 }
             }
             1
         };
-        seen += FILES.into_iter().chain(["report.json"]).map(whole).sum::<usize>();
+        seen += FILES.into_iter().chain(["report.html", "report.json"]).map(whole).sum::<usize>();
     }
     assert!(seen > 0, "no run got far enough to write anything");
 }

@@ -1,0 +1,89 @@
+//! What did each cut cost? Validation accuracy after every phase against compression.
+
+use super::{
+    Page,
+    chart::{self, BLUE, FONT, Frame, GRID, INK, MUTED, failed},
+    layers::Layer,
+    training,
+};
+use anyhow::Result;
+use plotters::{
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+/// More labels than this would cover each other.
+const MOST_LABELS: usize = 7;
+
+/// The chart: a point for the best epoch of each phase.
+pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
+    let parameters = page.report.pruned.side.parameters as f64;
+    let masked = layers.iter().filter(|layer| layer.mask.is_some());
+    let masked: f64 = masked.map(|layer| layer.total() as f64).sum();
+    let points: Vec<(f64, f64)> = training::phases(page.epochs)
+        .iter()
+        .map(|phase| {
+            let best = phase.best();
+            (parameters / (parameters - masked * best.sparsity).max(1.0), best.validation_accuracy)
+        })
+        .collect();
+    let Some(&(_, dense)) = points.first() else {
+        return Ok("<p>No epoch was recorded.</p>\n".to_owned());
+    };
+    let most = points.iter().map(|point| point.0).fold(2.0, f64::max);
+    let lowest = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let highest = points.iter().map(|point| point.1).fold(0.0, f64::max);
+    let margin = ((highest - lowest) * 0.3).max(0.002);
+    let (bottom, top) = ((lowest - margin).max(0.0), highest + margin);
+    let digits = usize::from(top - bottom < 0.1) + usize::from(top - bottom < 0.01);
+    let said = |(compression, accuracy): &(f64, f64)| {
+        format!("{:.1}×: {:.2} %", compression, accuracy * 100.0)
+    };
+    let told = points.iter().map(said).collect::<Vec<_>>().join("; ");
+    let frame = Frame {
+        id: "trade",
+        title: "Validation accuracy against compression",
+        description: &told,
+        size: (1000, 360),
+    };
+    let svg = frame.draw(|area| {
+        let across = 0.92..most * (1.0 + 0.12 * most.log2());
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(12)
+            .margin_right(18)
+            .margin_bottom(4)
+            .x_label_area_size(46)
+            .y_label_area_size(72)
+            .build_cartesian_2d(across.clone().log_scale().base(2.0), bottom..top)
+            .map_err(failed)?;
+        let times = |compression: &f64| format!("{compression}×");
+        let percent = |share: &f64| format!("{:.digits$} %", share * 100.0);
+        chart::mesh(&mut chart, ("parameters over parameters left", ""), &times, &percent)?;
+        let _ = GRID;
+        let level = [(across.start, dense), (across.end, dense)];
+        chart.draw_series([PathElement::new(level, MUTED.stroke_width(1))]).map_err(failed)?;
+        let line = LineSeries::new(points.iter().copied(), BLUE.stroke_width(2));
+        chart.draw_series(line).map_err(failed)?;
+        let dots = points.iter().map(|point| Circle::new(*point, 5, BLUE.filled()));
+        chart.draw_series(dots).map_err(failed)?;
+        for (at, point) in points.iter().enumerate() {
+            let ends = at == 0 || at + 1 == points.len();
+            if points.len() > MOST_LABELS && !ends {
+                continue;
+            }
+            // Away from the line: above where it comes from below.
+            let rises = at > 0 && points[at - 1].1 <= point.1;
+            let (side, offset) = if rises { (VPos::Bottom, -10) } else { (VPos::Top, 10) };
+            let across = if at == 0 { HPos::Left } else { HPos::Center };
+            let style = FONT.into_font().color(&INK).pos(Pos::new(across, side));
+            let label = EmptyElement::at(*point) + Text::new(said(point), (0, offset), style);
+            chart.draw_series([label]).map_err(failed)?;
+        }
+        Ok(())
+    })?;
+    let words = "A point for the best epoch of each phase, from dense on the left to the last \
+                 retraining; the level line is the dense network. The axis of compression is \
+                 logarithmic and counts every parameter, biases too. What the test set says is in \
+                 the first table: it was looked at once.";
+    Ok(chart::figure("Validation accuracy after each phase", &svg, words))
+}
