@@ -1,6 +1,6 @@
 //! What is the classic small convolutional network? LeNet-5, in the sizes that pruning papers count.
 
-use crate::{Conv2d, Dropout, Linear, Network, NnError, PrunableLayer, VarBuilder};
+use crate::{Conv2d, Dropout, Linear, Network, NnError, PrunableLayer, VarBuilder, ops::max_pool2};
 use candle_core::{Device, Module, Tensor};
 use secateur_kernels::{Conv2dGeometry, Dispatcher};
 use secateur_storage::Checkpoint;
@@ -79,8 +79,8 @@ impl LeNet5 {
     ) -> candle_core::Result<Tensor> {
         let xs = xs.reshape(((), 1, SIDE, SIDE))?;
         // The largest of four is above zero if the largest of their ReLUs is: pool first, it is cheaper.
-        let xs = self.conv1.forward(&xs)?.max_pool2d(2)?.relu()?;
-        let xs = self.conv2.forward(&xs)?.max_pool2d(2)?.relu()?;
+        let xs = max_pool2(&self.conv1.forward(&xs)?)?.relu()?;
+        let xs = max_pool2(&self.conv2.forward(&xs)?)?.relu()?;
         let xs = self.fc1.forward(&xs.flatten_from(1)?)?.relu()?;
         self.fc2.forward(&drop(xs)?)
     }

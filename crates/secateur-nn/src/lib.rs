@@ -29,6 +29,7 @@ mod linear;
 mod mlp;
 mod network;
 mod observe;
+mod ops;
 mod packed;
 pub mod permute;
 mod var_builder;
