@@ -1,17 +1,18 @@
-//! How long does a training step take? LeNet-5 on a batch of 128 images, forward, backward, SGD.
+//! How long does a training step take? A batch of 128 images, forward, backward and SGD.
 //!
 //! `RAYON_NUM_THREADS=1 cargo run --release -p secateur-nn --example training_step` times one thread.
 
 use candle_core::{Device, Tensor};
 use candle_nn::{Optimizer, SGD, loss::cross_entropy};
-use secateur_nn::{Dropout, LeNet5, Network};
+use secateur_nn::{ConvNet, Dropout, LeNet5, Network};
 use std::time::Instant;
 
 const BATCH: usize = 128;
 const STEPS: usize = 40;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    time("LeNet-5", &LeNet5::new(0, &Device::Cpu)?)
+    time("LeNet-5", &LeNet5::new(0, &Device::Cpu)?)?;
+    time("ConvNet", &ConvNet::new(0, &Device::Cpu)?)
 }
 
 /// Prints the median time of a step, and the best.

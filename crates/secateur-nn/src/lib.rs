@@ -3,7 +3,8 @@
 //! [`Linear`] and [`Conv2d`] are drop-in layers in three states: dense, masked and packed (what they share
 //! is a [`PrunableLayer`]). A [`Network`] hands
 //! its prunable layers out by name; everything else (criteria, the loop, storage) works through
-//! that. The networks of this crate: [`Mlp::lenet_300_100`], [`Mlp::digits`] and [`LeNet5`].
+//! that. The networks of this crate: [`Mlp::lenet_300_100`], [`Mlp::digits`], [`LeNet5`]
+//! and [`ConvNet`].
 //! [`Bert`] and [`SentenceEncoder`] are for inference, dense or packed. Models load through a
 //! [`VarBuilder`]. [`permute`] reorders channels without changing what a network computes.
 //!
@@ -19,8 +20,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod batch_norm;
 mod bert;
 mod conv2d;
+mod conv_net;
 mod dropout;
 mod error;
 mod layer;
@@ -34,7 +37,9 @@ mod packed;
 pub mod permute;
 mod var_builder;
 
+pub use batch_norm::BatchNorm2d;
 pub use bert::{Bert, BertConfig, HiddenAct, PositionEmbeddingType, SentenceEncoder};
+pub use conv_net::ConvNet;
 pub use conv2d::Conv2d;
 pub use dropout::Dropout;
 pub use error::NnError;

@@ -5,6 +5,7 @@
 //! candle's operations, which compute the same. What is split among threads depends on the shapes alone, so
 //! that results do not depend on how many threads there are.
 
+mod batch_norm;
 mod conv2d;
 mod linear;
 mod max_pool;
@@ -12,6 +13,7 @@ mod max_pool;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use batch_norm::batch_norm;
 pub(crate) use conv2d::{conv2d, patches};
 pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2;
@@ -69,14 +71,20 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A sum in sixteen lanes, which a compiler can keep in registers.
-fn sum(values: &[f32]) -> f32 {
+/// The sum of `of` each pair, in sixteen lanes that a compiler can keep in registers.
+fn sum_of(left: &[f32], right: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; 16];
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
+    let ((lefts, left), (rights, right)) = (left.as_chunks::<16>(), right.as_chunks::<16>());
+    for (left, right) in lefts.iter().zip(rights) {
+        for lane in 0..16 {
+            lanes[lane] += of(left[lane], right[lane]);
         }
     }
-    lanes.iter().chain(rest).sum()
+    let rest = left.iter().zip(right).map(|(left, right)| of(*left, *right));
+    lanes.into_iter().chain(rest).sum()
+}
+
+/// The sum of all.
+fn sum(values: &[f32]) -> f32 {
+    sum_of(values, values, |value, _| value)
 }

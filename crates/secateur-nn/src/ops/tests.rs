@@ -1,7 +1,10 @@
 //! Do the operations compute what they should, forwards and backwards? They are held against candle, and
 //! where candle's own gradient is wrong or an error, against expressions whose gradient is simple.
 
-use super::{conv2d, is_tracked, linear, max_pool2, sum};
+use super::{
+    batch_norm::{batch_norm, by_candle},
+    conv2d, is_tracked, linear, max_pool2, sum,
+};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
 use rand::RngExt;
 use secateur_criteria::seed;
@@ -182,6 +185,42 @@ fn pooling_is_right_and_gives_to_the_first_of_equals() {
         [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
         "the first of equals"
     );
+}
+
+/// Against candle's expressions, and by differences: moving one number moves the statistics.
+#[test]
+fn gradients_flow_through_the_statistics_of_a_batch() {
+    let xs = var(&[5, 3, 7, 4], "images");
+    let (weight, bias) = (var(&[3], "weight"), var(&[3], "bias"));
+    agree(
+        &[&xs, &weight, &bias],
+        || Ok(batch_norm(&xs, &weight, &bias, 1e-5)?.0),
+        || Ok(by_candle(&xs, &weight, &bias, 1e-5)?.0),
+        "batch norm",
+    );
+    let small = var(&[2, 2, 1, 2], "small");
+    let (weight, slopes) = (var(&[2], "weight"), random(&[2, 2, 1, 2], "slopes"));
+    let bias = random(&[2], "bias");
+    let loss = |xs: &Tensor| {
+        let (ys, ..) = batch_norm(xs, &weight, &bias, 1e-5).unwrap();
+        (ys.sqr().unwrap() * &slopes).unwrap().sum_all().unwrap()
+    };
+    let gradients = loss(&small).backward().unwrap();
+    let found = values(gradients.get(&small).unwrap());
+    let (start, step) = (values(&small), 1e-2);
+    for at in 0..start.len() {
+        let moved = |by: f32| {
+            let mut xs = start.clone();
+            xs[at] += by;
+            loss(&Tensor::from_vec(xs, small.shape(), &Device::Cpu).unwrap())
+        };
+        let difference = (moved(step) - moved(-step)).unwrap().to_scalar::<f32>().unwrap();
+        let expected = difference / (2.0 * step);
+        assert!(
+            (found[at] - expected).abs() < 2e-2 * (1.0 + expected.abs()),
+            "{found:?} {expected}"
+        );
+    }
 }
 
 /// The identity, which counts how often a gradient came through.
