@@ -1,7 +1,7 @@
 //! What is a modern small convolutional network? Convolutions, each followed by a batch normalisation.
 
 use crate::{
-    BatchNorm2d, Conv2d, Dropout, Linear, Network, NnError, PrunableLayer, VarBuilder,
+    BatchNorm2d, Conv2d, Dropout, Linear, Network, NnError, PrunableLayer, Stage, VarBuilder,
     network::layer_parameters, weight_name,
 };
 use candle_core::{Device, Module, Result, Tensor, Var};
@@ -139,6 +139,12 @@ impl Network for ConvNet {
     fn buffers(&self) -> BTreeMap<String, Var> {
         let norms = self.blocks.iter().enumerate();
         norms.flat_map(|(block, (_, norm))| norm.buffers(&norm_name(block))).collect()
+    }
+
+    fn chain(&self) -> Vec<Stage> {
+        let blocks = (0..self.blocks.len())
+            .map(|block| Stage { layer: conv_name(block), norm: Some(norm_name(block)) });
+        blocks.chain([Stage { layer: "fc".to_owned(), norm: None }]).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must a model offer to be pruned? Its layers by name, and its outputs.
 
-use crate::{Dropout, NnError, PrunableLayer};
+use crate::{Dropout, NnError, PrunableLayer, Stage};
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -35,6 +35,12 @@ pub trait Network {
     fn buffers(&self) -> BTreeMap<String, Var> {
         BTreeMap::new()
     }
+
+    /// The prunable layers in the order in which activations pass them, if the network is a chain: each reads
+    /// only the one before it, through ReLU and at most pooling and a flatten. The default says it is none.
+    fn chain(&self) -> Vec<Stage> {
+        Vec::new()
+    }
 }
 
 /// A network whose type is known only at run time, such as `Box<dyn Network>`.
@@ -56,6 +62,9 @@ impl<N: Network + ?Sized> Network for Box<N> {
     }
     fn buffers(&self) -> BTreeMap<String, Var> {
         (**self).buffers()
+    }
+    fn chain(&self) -> Vec<Stage> {
+        (**self).chain()
     }
 }
 
@@ -132,6 +141,9 @@ mod tests {
             let mean = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
             [("norm.running_mean".to_owned(), mean)].into()
         }
+        fn chain(&self) -> Vec<Stage> {
+            vec![Stage { layer: "fc1".into(), norm: None }]
+        }
     }
 
     #[test]
@@ -150,6 +162,7 @@ mod tests {
         }
         assert!(Network::parameters(network).is_empty());
         assert_eq!(Network::buffers(network).keys().collect::<Vec<_>>(), ["norm.running_mean"]);
+        assert_eq!(Network::chain(network).len(), 1);
         // `Odd` says that nothing but its weights is trained.
         assert_eq!(count_parameters(network), 12 + 6);
     }
