@@ -1,7 +1,7 @@
 //! What is a convolution? A weight of kernels that slides over images, dense, masked or packed.
 //!
 //! A kernel is a row of `in / groups · kh · kw` weights, for patterns, criteria and files alike. Packed,
-//! it runs directly (`secateur_kernels::Conv2dProduct`); trainable, as candle's own convolution.
+//! it runs directly (`secateur_kernels::Conv2dProduct`); trainable, as products with patches.
 
 use crate::{NnError, PrunableLayer, VarBuilder, layer::Kind};
 use candle_core::{Device, Module, Tensor, Var};
@@ -81,49 +81,6 @@ fn shape(
     Ok([outputs, inputs / groups, height, width])
 }
 
-/// What each output pixel of a convolution in one group looks at: images `[batch, in, height, width]`
-/// as `[batch · output pixels, in · kh · kw]`.
-pub(crate) fn patches(
-    xs: &Tensor,
-    weight: &[usize],
-    geometry: Conv2dGeometry,
-) -> candle_core::Result<Tensor> {
-    let (batch, channels, high, wide) = xs.dims4()?;
-    let Conv2dGeometry { stride, padding, dilation, .. } = geometry;
-    let &[_, inputs, taps_high, taps_wide] = weight else {
-        candle_core::bail!("a convolution has a weight {weight:?}");
-    };
-    if channels != inputs {
-        candle_core::bail!("a convolution of {inputs} channels got images of {channels}");
-    }
-    let steps = |side: usize, taps: usize| {
-        (side + 2 * padding).checked_sub((taps - 1) * dilation + 1).map(|left| left / stride + 1)
-    };
-    let (Some(out_high), Some(out_wide)) = (steps(high, taps_high), steps(wide, taps_wide)) else {
-        candle_core::bail!("{taps_high}x{taps_wide} taps do not fit images of {high}x{wide}");
-    };
-    let x = xs.flatten_all()?.to_vec1::<f32>()?;
-    let (pixels, features) = (batch * out_high * out_wide, inputs * taps_high * taps_wide);
-    let mut patches = Vec::with_capacity(pixels * features);
-    for pixel in 0..pixels {
-        let (image, at) = (pixel / (out_high * out_wide), pixel % (out_high * out_wide));
-        for feature in 0..features {
-            let (channel, tap) =
-                (feature / (taps_high * taps_wide), feature % (taps_high * taps_wide));
-            let row = (at / out_wide * stride + tap / taps_wide * dilation).checked_sub(padding);
-            let col = (at % out_wide * stride + tap % taps_wide * dilation).checked_sub(padding);
-            let value = match (row, col) {
-                (Some(row), Some(col)) if row < high && col < wide => {
-                    x[((image * channels + channel) * high + row) * wide + col]
-                }
-                _ => 0.0,
-            };
-            patches.push(value);
-        }
-    }
-    Tensor::from_vec(patches, (pixels, features), xs.device())
-}
-
 impl Deref for Conv2d {
     type Target = PrunableLayer;
 
@@ -148,7 +105,7 @@ impl Module for Conv2d {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::State;
+    use crate::{State, ops::patches};
     use secateur_criteria::Needs;
     use secateur_kernels::Dispatcher;
     use secateur_mask::{Pattern, Scores, Sparsity};

@@ -29,6 +29,18 @@ pub enum NnError {
     /// A checkpoint lacks a tensor.
     #[error("the checkpoint has no tensor {0}; is it a checkpoint of this model?")]
     MissingTensor(String),
+    /// A checkpoint of no known network.
+    #[error(
+        "the checkpoint is of no network known here: bn1.weight would be a ConvNet's, conv1.weight a \
+         LeNet5's, fc1.weight an Mlp's; load it as the network that it is"
+    )]
+    UnknownNetwork,
+    /// A network whose layers do not follow one on the other.
+    #[error(
+        "the network is no chain of layers: {0}; only in a chain can dead units be told, so describe it \
+         in Network::chain or leave them"
+    )]
+    NotAChain(String),
     /// A configuration that no model can have, or none that is known here.
     #[error("config.json describes no model that can be loaded here: {0}; correct it")]
     Config(String),

@@ -5,8 +5,9 @@
 //! whoever prunes, stores or measures sees no difference between them.
 
 use crate::{
-    NnError, conv2d,
+    NnError,
     observe::Watch,
+    ops,
     packed::{PackedConv, PackedWeight, Survivors},
 };
 use candle_core::{Device, Module, Tensor, Var};
@@ -243,31 +244,20 @@ impl Module for PrunableLayer {
             Weight::Packed(packed) => return packed.forward(xs),
             Weight::Trainable { weight, .. } => weight,
         };
+        let bias = self.bias.as_deref();
         match self.kind {
             Kind::Linear => {
                 if let Some(watch) = &self.watch {
                     watch.see(xs).map_err(candle_core::Error::wrap)?;
                 }
-                let ys = match xs.rank() {
-                    2 => xs.matmul(&weight.t()?)?,
-                    _ => xs.broadcast_matmul(&weight.t()?)?,
-                };
-                match &self.bias {
-                    Some(bias) => ys.broadcast_add(bias),
-                    None => Ok(ys),
-                }
+                ops::linear(xs, weight, bias)
             }
             Kind::Conv2d(geometry) => {
                 if let Some(watch) = &self.watch {
-                    let patches = conv2d::patches(xs, weight.dims(), geometry)?;
+                    let patches = ops::patches(xs, weight.dims(), geometry)?;
                     watch.see(&patches).map_err(candle_core::Error::wrap)?;
                 }
-                let Conv2dGeometry { stride, padding, dilation, groups } = geometry;
-                let ys = xs.conv2d(weight, padding, stride, dilation, groups)?;
-                match &self.bias {
-                    Some(bias) => ys.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?),
-                    None => Ok(ys),
-                }
+                ops::conv2d(xs, weight, bias, geometry)
             }
         }
     }

@@ -1,6 +1,9 @@
 //! What is the classic small convolutional network? LeNet-5, in the sizes that pruning papers count.
 
-use crate::{Conv2d, Dropout, Linear, Network, NnError, PrunableLayer, VarBuilder};
+use crate::{
+    Conv2d, Dropout, Linear, Network, NnError, PrunableLayer, Stage, VarBuilder, ops::max_pool2,
+    weight_name,
+};
 use candle_core::{Device, Module, Tensor};
 use secateur_kernels::{Conv2dGeometry, Dispatcher};
 use secateur_storage::Checkpoint;
@@ -35,8 +38,12 @@ const SIDE: usize = 28;
 const KERNEL: (usize, usize) = (5, 5);
 /// Channels in and out.
 const CONVS: [(usize, usize); 2] = [(1, 20), (20, 50)];
-/// Features in and out: 50 channels of 4×4 pixels are left.
-const FULL: [(usize, usize); 2] = [(800, 500), (500, 10)];
+/// Pixels of a channel that are left behind the convolutions: 4×4.
+const PIXELS: usize = 16;
+/// Classes.
+const CLASSES: usize = 10;
+/// Features in and out.
+const FULL: [(usize, usize); 2] = [(50 * PIXELS, 500), (500, CLASSES)];
 
 impl LeNet5 {
     /// A network freshly initialised from `seed`.
@@ -53,22 +60,24 @@ impl LeNet5 {
         })
     }
 
-    /// The network that a checkpoint holds, each layer dense or packed as stored there.
+    /// The network that a checkpoint holds, each layer dense or packed as stored there, with as many hidden
+    /// units as its weights have.
     pub fn load(
         checkpoint: &Checkpoint,
         dispatcher: &Dispatcher,
         device: &Device,
     ) -> Result<Self, NnError> {
         let vb = VarBuilder::from_checkpoint(checkpoint, dispatcher, device);
-        let conv = |(inputs, outputs), name: &str| {
+        let outputs = |name| vb.outputs(&weight_name(name));
+        let (first, second, hidden) = (outputs("conv1")?, outputs("conv2")?, outputs("fc1")?);
+        let conv = |inputs, outputs, name: &str| {
             vb.pp(name).conv2d(inputs, outputs, KERNEL, Conv2dGeometry::default())
         };
-        let full = |(inputs, outputs), name: &str| vb.pp(name).linear(inputs, outputs);
         Ok(Self {
-            conv1: conv(CONVS[0], "conv1")?,
-            conv2: conv(CONVS[1], "conv2")?,
-            fc1: full(FULL[0], "fc1")?,
-            fc2: full(FULL[1], "fc2")?,
+            conv1: conv(1, first, "conv1")?,
+            conv2: conv(first, second, "conv2")?,
+            fc1: vb.pp("fc1").linear(second * PIXELS, hidden)?,
+            fc2: vb.pp("fc2").linear(hidden, CLASSES)?,
         })
     }
 
@@ -79,8 +88,8 @@ impl LeNet5 {
     ) -> candle_core::Result<Tensor> {
         let xs = xs.reshape(((), 1, SIDE, SIDE))?;
         // The largest of four is above zero if the largest of their ReLUs is: pool first, it is cheaper.
-        let xs = self.conv1.forward(&xs)?.max_pool2d(2)?.relu()?;
-        let xs = self.conv2.forward(&xs)?.max_pool2d(2)?.relu()?;
+        let xs = max_pool2(&self.conv1.forward(&xs)?)?.relu()?;
+        let xs = max_pool2(&self.conv2.forward(&xs)?)?.relu()?;
         let xs = self.fc1.forward(&xs.flatten_from(1)?)?.relu()?;
         self.fc2.forward(&drop(xs)?)
     }
@@ -108,5 +117,10 @@ impl Network for LeNet5 {
         let layers: [(_, &mut PrunableLayer); 4] =
             [("conv1", conv1), ("conv2", conv2), ("fc1", fc1), ("fc2", fc2)];
         layers.into_iter().map(|(name, layer)| (name.to_owned(), layer)).collect()
+    }
+
+    fn chain(&self) -> Vec<Stage> {
+        let names = ["conv1", "conv2", "fc1", "fc2"].map(str::to_owned);
+        names.into_iter().map(|layer| Stage { layer, norm: None }).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! What is the simplest real network? Fully connected layers with ReLU between them.
 
-use crate::{Dropout, Linear, Network, NnError, PrunableLayer, weight_name};
+use crate::{Dropout, Linear, Network, NnError, PrunableLayer, Stage, weight_name};
 use candle_core::{Device, Module, Tensor};
 use secateur_kernels::Dispatcher;
 use secateur_storage::Checkpoint;
@@ -108,6 +108,10 @@ impl Network for Mlp {
 
     fn layers_mut(&mut self) -> BTreeMap<String, &mut PrunableLayer> {
         self.layers.iter_mut().enumerate().map(|(i, layer)| (layer_name(i), &mut **layer)).collect()
+    }
+
+    fn chain(&self) -> Vec<Stage> {
+        (0..self.layers.len()).map(|i| Stage { layer: layer_name(i), norm: None }).collect()
     }
 }
 

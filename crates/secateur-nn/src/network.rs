@@ -1,6 +1,6 @@
 //! What must a model offer to be pruned? Its layers by name, and its outputs.
 
-use crate::{Dropout, NnError, PrunableLayer};
+use crate::{Dropout, NnError, PrunableLayer, Stage};
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -27,22 +27,19 @@ pub trait Network {
     /// Every trainable parameter by its name in a checkpoint. The default is the weights and biases
     /// of [`Self::layers`]; override it for models that have others, such as norms.
     fn parameters(&self) -> BTreeMap<String, Var> {
-        let mut parameters = BTreeMap::new();
-        for (name, layer) in self.layers() {
-            if let Some(weight) = layer.weight() {
-                parameters.insert(weight_name(&name), weight.clone());
-            }
-            if let Some(bias) = layer.bias() {
-                parameters.insert(format!("{name}.bias"), bias.clone());
-            }
-        }
-        parameters
+        layer_parameters(self)
     }
 
     /// What a checkpoint holds besides [`Self::parameters`] and no optimizer trains, such as the running
     /// mean and variance of a batch normalisation. The default is nothing.
     fn buffers(&self) -> BTreeMap<String, Var> {
         BTreeMap::new()
+    }
+
+    /// The prunable layers in the order in which activations pass them, if the network is a chain: each reads
+    /// only the one before it, through ReLU and at most pooling and a flatten. The default says it is none.
+    fn chain(&self) -> Vec<Stage> {
+        Vec::new()
     }
 }
 
@@ -66,6 +63,23 @@ impl<N: Network + ?Sized> Network for Box<N> {
     fn buffers(&self) -> BTreeMap<String, Var> {
         (**self).buffers()
     }
+    fn chain(&self) -> Vec<Stage> {
+        (**self).chain()
+    }
+}
+
+/// The weights and biases of the prunable layers.
+pub(crate) fn layer_parameters<N: Network + ?Sized>(network: &N) -> BTreeMap<String, Var> {
+    let mut parameters = BTreeMap::new();
+    for (name, layer) in network.layers() {
+        if let Some(weight) = layer.weight() {
+            parameters.insert(weight_name(&name), weight.clone());
+        }
+        if let Some(bias) = layer.bias() {
+            parameters.insert(format!("{name}.bias"), bias.clone());
+        }
+    }
+    parameters
 }
 
 /// The name of a layer's weight in a checkpoint.
@@ -73,21 +87,29 @@ pub fn weight_name(layer: &str) -> String {
     format!("{layer}.weight")
 }
 
-/// All parameters of the prunable layers, cut or not: weights and biases.
+/// All parameters, cut or not: weights, biases and what else is trained, such as norms.
 pub fn count_parameters<N: Network + ?Sized>(network: &N) -> usize {
-    let count = |layer: &PrunableLayer| {
-        layer.shape().iter().product::<usize>() + layer.bias().map_or(0, |bias| bias.elem_count())
-    };
-    network.layers().into_values().map(count).sum()
+    let weights =
+        network.layers().into_values().map(|layer| layer.shape().iter().product::<usize>());
+    weights.sum::<usize>() + count_others(network)
 }
 
-/// The parameters that are left: non-zero weights, and every bias.
+/// The parameters that are left: non-zero weights of prunable layers, and every other parameter.
 pub fn count_nonzero<N: Network + ?Sized>(network: &N) -> Result<usize, NnError> {
-    let mut count = 0;
+    let mut count = count_others(network);
     for layer in network.layers().into_values() {
-        count += layer.count_nonzero()? + layer.bias().map_or(0, |bias| bias.elem_count());
+        count += layer.count_nonzero()?;
     }
     Ok(count)
+}
+
+/// Parameters that are no weights of prunable layers.
+fn count_others<N: Network + ?Sized>(network: &N) -> usize {
+    let mut others = network.parameters();
+    for name in network.layers().keys() {
+        others.remove(&weight_name(name));
+    }
+    others.values().map(|parameter| parameter.elem_count()).sum()
 }
 
 #[cfg(test)]
@@ -119,6 +141,9 @@ mod tests {
             let mean = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
             [("norm.running_mean".to_owned(), mean)].into()
         }
+        fn chain(&self) -> Vec<Stage> {
+            vec![Stage { layer: "fc1".into(), norm: None }]
+        }
     }
 
     #[test]
@@ -137,6 +162,8 @@ mod tests {
         }
         assert!(Network::parameters(network).is_empty());
         assert_eq!(Network::buffers(network).keys().collect::<Vec<_>>(), ["norm.running_mean"]);
-        assert_eq!(count_parameters(network), 15 + 8);
+        assert_eq!(Network::chain(network).len(), 1);
+        // `Odd` says that nothing but its weights is trained.
+        assert_eq!(count_parameters(network), 12 + 6);
     }
 }

@@ -89,6 +89,12 @@ impl<'a> VarBuilder<'a> {
         }
     }
 
+    /// How many outputs a weight has, its first dimension. Errors when it is not there.
+    pub(crate) fn outputs(&self, weight: &str) -> Result<usize, NnError> {
+        let outputs = self.shape(weight).map(|shape| shape.first().copied().unwrap_or(0));
+        outputs.ok_or_else(|| NnError::MissingTensor(self.full_name(weight)))
+    }
+
     /// Who lays packed weights out.
     pub fn dispatcher(&self) -> &Dispatcher {
         &self.dispatcher
