@@ -4,7 +4,7 @@ use crate::progress;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use secateur::{
-    nn::{LeNet5, Mlp, Network, State, weight_name},
+    nn::{Network, State, weight_name},
     prelude::{Checkpoint, Device, Dispatcher},
 };
 use serde::Serialize;
@@ -100,11 +100,7 @@ pub fn load(file: &Path) -> Result<Box<dyn Network>> {
 }
 
 fn of(checkpoint: &Checkpoint) -> Result<Box<dyn Network>> {
-    let dispatcher = Dispatcher::built_in()?;
-    Ok(match checkpoint.tensors.contains_key("conv1.weight") {
-        true => Box::new(LeNet5::load(checkpoint, &dispatcher, &Device::Cpu)?),
-        false => Box::new(Mlp::load(checkpoint, &dispatcher, &Device::Cpu)?),
-    })
+    Ok(secateur::nn::load(checkpoint, &Dispatcher::built_in()?, &Device::Cpu)?)
 }
 
 /// Arguments of the hidden command `measure-memory`.

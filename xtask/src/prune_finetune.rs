@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use secateur::{
-    nn::{LeNet5, Mlp, Network, count_nonzero, count_parameters},
+    nn::{ConvNet, LeNet5, Mlp, Network, count_nonzero, count_parameters},
     prelude::*,
     storage::write_atomically,
     train::{Checkpointing, Evaluation, Interval, Split},
@@ -294,15 +294,18 @@ fn build(recipe: &Recipe, data: &Dataset) -> Result<Box<dyn Network>> {
     let hidden: &[usize] = match recipe.model {
         Model::Lenet300100 => &[300, 100],
         Model::DigitsMlp => &[128, 128],
-        Model::Lenet5 => {
+        Model::Lenet5 | Model::ConvNet => {
             ensure!(
                 data.features == 784 && data.classes <= 10,
-                "lenet-5 is for images of 28x28 in ten classes, {} has {} pixels and {} classes",
+                "this model is for images of 28x28 in ten classes, {} has {} pixels and {} classes",
                 data.name,
                 data.features,
                 data.classes
             );
-            return Ok(Box::new(LeNet5::new(recipe.seed, &Device::Cpu)?));
+            return Ok(match recipe.model {
+                Model::ConvNet => Box::new(ConvNet::new(recipe.seed, &Device::Cpu)?),
+                _ => Box::new(LeNet5::new(recipe.seed, &Device::Cpu)?),
+            });
         }
     };
     let widths = [&[data.features], hidden, &[data.classes]].concat();

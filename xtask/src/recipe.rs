@@ -55,6 +55,8 @@ pub enum Model {
     /// Two convolutions and two full layers, for images of 28×28.
     #[serde(rename = "lenet-5")]
     Lenet5,
+    /// Four convolutions with batch normalisations and a full layer, for images of 28×28.
+    ConvNet,
 }
 
 /// The data sets.

@@ -91,25 +91,29 @@ pub fn weight_name(layer: &str) -> String {
 pub fn count_parameters<N: Network + ?Sized>(network: &N) -> usize {
     let weights =
         network.layers().into_values().map(|layer| layer.shape().iter().product::<usize>());
-    weights.sum::<usize>() + count_others(network)
+    weights.sum::<usize>() + others(network).values().map(|other| other.elem_count()).sum::<usize>()
 }
 
-/// The parameters that are left: non-zero weights of prunable layers, and every other parameter.
+/// The parameters that are left: whatever is not zero.
 pub fn count_nonzero<N: Network + ?Sized>(network: &N) -> Result<usize, NnError> {
-    let mut count = count_others(network);
+    let mut count = 0;
     for layer in network.layers().into_values() {
         count += layer.count_nonzero()?;
+    }
+    for other in others(network).into_values() {
+        let values = other.flatten_all()?.to_vec1::<f32>()?;
+        count += values.into_iter().filter(|value| *value != 0.0).count();
     }
     Ok(count)
 }
 
 /// Parameters that are no weights of prunable layers.
-fn count_others<N: Network + ?Sized>(network: &N) -> usize {
+fn others<N: Network + ?Sized>(network: &N) -> BTreeMap<String, Var> {
     let mut others = network.parameters();
     for name in network.layers().keys() {
         others.remove(&weight_name(name));
     }
-    others.values().map(|parameter| parameter.elem_count()).sum()
+    others
 }
 
 #[cfg(test)]
