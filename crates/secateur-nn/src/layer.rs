@@ -5,7 +5,9 @@
 //! whoever prunes, stores or measures sees no difference between them.
 
 use crate::{
-    NnError, conv2d,
+    NnError,
+    affine::affine,
+    conv2d,
     observe::Watch,
     packed::{PackedConv, PackedWeight, Survivors},
 };
@@ -248,14 +250,7 @@ impl Module for PrunableLayer {
                 if let Some(watch) = &self.watch {
                     watch.see(xs).map_err(candle_core::Error::wrap)?;
                 }
-                let ys = match xs.rank() {
-                    2 => xs.matmul(&weight.t()?)?,
-                    _ => xs.broadcast_matmul(&weight.t()?)?,
-                };
-                match &self.bias {
-                    Some(bias) => ys.broadcast_add(bias),
-                    None => Ok(ys),
-                }
+                affine(xs, weight, self.bias.as_deref())
             }
             Kind::Conv2d(geometry) => {
                 if let Some(watch) = &self.watch {

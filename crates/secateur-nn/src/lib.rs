@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod affine;
 mod bert;
 mod conv2d;
 mod dropout;
