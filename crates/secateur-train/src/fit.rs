@@ -53,6 +53,8 @@ pub fn fit<N: Network + ?Sized>(
             let rate = training.rate(epoch * steps + step, training.epochs.saturating_mul(steps));
             optimizer.set_learning_rate(rate);
             let batch = split.train.take(indices)?;
+            input_dropout.at((epoch * steps + step) as u64);
+            dropout.at((epoch * steps + step) as u64);
             let xs = input_dropout.forward(batch.xs())?;
             let logits = network.forward_train(&xs, &mut dropout)?;
             let loss = cross_entropy(&logits, batch.ys())?;
