@@ -119,6 +119,8 @@ fn compare<N: Network>(name: &str, new: impl Fn() -> N, rounds: usize, steps: us
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--test");
     let (rounds, steps) = if quick { (1, 1) } else { (31, 20) };
+    // As `fit` does: see `allocator.rs`.
+    drop(std::hint::black_box(vec![0_u8; 30 << 20]));
     println!("{} threads; the promise is for RAYON_NUM_THREADS=1", get_num_threads());
     let lenet300 = || Mlp::lenet_300_100(0, &Device::Cpu).expect("a network");
     compare("LeNet-300-100", lenet300, rounds, steps);

@@ -1,7 +1,8 @@
 //! How does a network learn, dense or masked? One loop, early stopping on validation samples.
 
 use crate::{
-    Epoch, Evaluation, Masked, Observer, Optimizer, Phase, Split, TrainError, Training, evaluate,
+    Epoch, Evaluation, Masked, Observer, Optimizer, Phase, Split, TrainError, Training,
+    allocator::keep_what_steps_free, evaluate,
 };
 use candle_core::{Tensor, Var};
 use candle_nn::loss::cross_entropy;
@@ -36,6 +37,7 @@ pub fn fit<N: Network + ?Sized>(
 ) -> Result<Evaluation, TrainError> {
     let Stretch { name, training, masks, seed } = *stretch;
     training.check()?;
+    keep_what_steps_free();
     let sparsity = sparsity(masks);
     let parameters = network.parameters();
     let mut optimizer = Masked::new(training.optimizer(parameters.clone())?, masks)?;

@@ -8,6 +8,7 @@
 //! at once, at the end of [`Run::execute`]; all choices are made on validation data.
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod calibrate;
 pub mod data;
 mod error;
