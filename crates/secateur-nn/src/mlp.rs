@@ -76,12 +76,12 @@ impl Mlp {
     fn run(
         &self,
         xs: &Tensor,
-        mut between: impl FnMut(Tensor) -> candle_core::Result<Tensor>,
+        mut activate: impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> candle_core::Result<Tensor> {
         let mut xs = xs.clone();
         for (i, layer) in self.layers.iter().enumerate() {
             if i > 0 {
-                xs = between(xs.relu()?)?;
+                xs = activate(&xs)?;
             }
             xs = layer.forward(&xs)?;
         }
@@ -95,11 +95,11 @@ fn layer_name(index: usize) -> String {
 
 impl Network for Mlp {
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        self.run(xs, Ok)
+        self.run(xs, Tensor::relu)
     }
 
     fn forward_train(&self, xs: &Tensor, dropout: &mut Dropout) -> candle_core::Result<Tensor> {
-        self.run(xs, |hidden| dropout.forward(&hidden))
+        self.run(xs, |hidden| dropout.relu(hidden))
     }
 
     fn layers(&self) -> BTreeMap<String, &PrunableLayer> {

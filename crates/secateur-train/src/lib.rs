@@ -10,6 +10,7 @@
 //! [`Run::execute`]; all choices are made on validation data.
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod calibrate;
 pub mod data;
 mod distil;

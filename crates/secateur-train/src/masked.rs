@@ -1,6 +1,6 @@
 //! How does a cut weight stay cut while its neighbours move? The mask has the last word each step.
 
-use crate::{Optimizer, TrainError};
+use crate::{Optimizer, TrainError, optim::cut_all};
 use candle_core::{Tensor, backprop::GradStore};
 use secateur_mask::Mask;
 use std::collections::BTreeMap;
@@ -29,27 +29,14 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub struct Masked<O> {
     inner: O,
-    keeps: BTreeMap<String, Keep>,
-}
-
-#[derive(Debug)]
-struct Keep {
-    kept: Tensor,
-    zeros: Tensor,
-}
-
-impl Keep {
-    /// Selection, not multiplication: a negative number times zero would be `-0.0`, NaN would stay.
-    fn apply(&self, values: &Tensor) -> candle_core::Result<Tensor> {
-        self.kept.where_cond(values, &self.zeros)
-    }
+    masks: BTreeMap<String, Mask>,
 }
 
 impl<O: Optimizer> Masked<O> {
     /// Puts `masks`, by parameter name, over `inner` and cuts at once. Errors on a name that `inner`
     /// does not train, and on a mask of another shape.
     pub fn new(inner: O, masks: &BTreeMap<String, Mask>) -> Result<Self, TrainError> {
-        let mut masked = Self { inner, keeps: BTreeMap::new() };
+        let mut masked = Self { inner, masks: BTreeMap::new() };
         masked.set_masks(masks)?;
         Ok(masked)
     }
@@ -57,40 +44,24 @@ impl<O: Optimizer> Masked<O> {
     /// Holds by `masks` from now on, by those alone, and cuts at once. What an earlier mask cut is free again and
     /// starts from zero. Errors as [`Self::new`] does, and then changes nothing.
     pub fn set_masks(&mut self, masks: &BTreeMap<String, Mask>) -> Result<(), TrainError> {
-        let mut keeps = BTreeMap::new();
         for (name, mask) in masks {
             let unknown = || TrainError::UnknownParameter(name.clone());
             let parameter = self.inner.parameters().get(name).ok_or_else(unknown)?;
-            let bits: Vec<u8> = mask.iter().map(u8::from).collect();
-            let kept = Tensor::from_vec(bits, mask.shape(), parameter.device())?;
-            if kept.dims() != parameter.dims() {
+            if mask.shape() != parameter.dims() {
                 return Err(TrainError::State(format!(
                     "the mask of {name} has shape {:?}, the weight {:?}",
-                    kept.dims(),
+                    mask.shape(),
                     parameter.dims()
                 )));
             }
-            keeps.insert(name.clone(), Keep { kept, zeros: parameter.zeros_like()? });
         }
-        self.keeps = keeps;
-        self.cut()
+        self.masks.clone_from(masks);
+        Ok(cut_all(&mut self.inner, masks)?)
     }
 
     /// The optimizer inside.
     pub fn into_inner(self) -> O {
         self.inner
-    }
-
-    fn cut(&mut self) -> Result<(), TrainError> {
-        for (name, keep) in &self.keeps {
-            if let Some(parameter) = self.inner.parameters().get(name) {
-                parameter.set(&keep.apply(parameter)?)?;
-            }
-            for moment in self.inner.moments_mut(name) {
-                *moment = keep.apply(moment)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -99,10 +70,7 @@ impl<O: Optimizer> Optimizer for Masked<O> {
         self.inner.parameters()
     }
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
-        // Cut even when a step failed half-way.
-        let stepped = self.inner.step(gradients);
-        self.cut()?;
-        stepped
+        self.inner.step_masked(gradients, &self.masks)
     }
     fn learning_rate(&self) -> f64 {
         self.inner.learning_rate()
@@ -118,7 +86,7 @@ impl<O: Optimizer> Optimizer for Masked<O> {
     }
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
         self.inner.load_state(state)?;
-        self.cut()
+        Ok(cut_all(&mut self.inner, &self.masks)?)
     }
 }
 
@@ -158,6 +126,52 @@ mod tests {
                 }
             }
             assert_ne!(bits(&var)[0], 0);
+        }
+    }
+
+    /// Steps with and without a mask, in blocks and their rest, with and without a gradient.
+    #[test]
+    fn one_pass_is_a_step_and_a_cut() {
+        let build: [fn(BTreeMap<String, Var>) -> Box<dyn Optimizer>; 2] = [
+            |vars| Box::new(AdamW::new(vars, 0.1, 0.1).unwrap()),
+            |vars| Box::new(Sgd::new(vars, 0.1, 0.9, 0.1).unwrap()),
+        ];
+        let count = 150;
+        let values: Vec<f32> = (0..count).map(|i| (i as f32 + 0.5).sin()).collect();
+        let kept: Vec<bool> = (0..count).map(|i| i * i % 7 < 3).collect();
+        let mask = Mask::from_bools(&kept, &[count]).unwrap();
+        let masks = ["moved", "idle"].map(|name| (name.to_owned(), mask.clone())).into();
+        for build in build {
+            let run = |fused: bool| {
+                let vars: BTreeMap<String, Var> = ["moved", "idle", "free"]
+                    .map(|name| (name.to_owned(), Var::new(&*values, &Device::Cpu).unwrap()))
+                    .into();
+                let mut optimizer = build(vars.clone());
+                for _ in 0..3 {
+                    let loss =
+                        (vars["moved"].sqr().unwrap() + vars["free"].sqr().unwrap()).unwrap();
+                    let gradients = loss.sum_all().unwrap().backward().unwrap();
+                    if fused {
+                        optimizer.step_masked(&gradients, &masks).unwrap();
+                    } else {
+                        optimizer.step(&gradients).unwrap();
+                        cut_all(&mut optimizer, &masks).unwrap();
+                    }
+                }
+                let moments = optimizer.state().unwrap();
+                let moments = moments.into_iter().filter(|(name, _)| name != "step");
+                let vars = vars.into_iter().map(|(name, var)| (name, var.as_tensor().clone()));
+                vars.chain(moments).map(|(name, t)| (name, bits(&t))).collect::<Vec<_>>()
+            };
+            let found = run(true);
+            assert_eq!(found, run(false));
+            let moved = &found.iter().find(|(name, _)| name == "moved").unwrap().1;
+            assert!(moved.iter().zip(&kept).all(|(bits, kept)| *kept == (*bits != 0)));
+            let wrong = [("w".to_owned(), Mask::full(&[3]).unwrap())].into();
+            let var = Var::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap();
+            let gradients = var.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            let mut optimizer = build([("w".to_owned(), var)].into());
+            assert!(optimizer.step_masked(&gradients, &wrong).is_err());
         }
     }
 

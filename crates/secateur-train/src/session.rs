@@ -4,6 +4,7 @@
 use crate::{
     Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule, SparseTraining, Split,
     StraightThrough, Stretch, TrainError, Training,
+    allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
     pruner::{self, Masks, Pruner},
@@ -108,6 +109,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, TrainError> {
         let Stretch { name, training, masks, seed } = stretch;
         training.check()?;
+        keep_what_steps_free();
         let masks = masks.clone();
         let hold = Hold::new(training, network.parameters(), &masks, task.plan.as_ref())?;
         let epoch = split.train.len().div_ceil(training.batch_size);

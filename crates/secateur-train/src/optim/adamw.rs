@@ -2,11 +2,12 @@
 
 use super::{
     Optimizer,
-    inplace::{possible, update1, update2},
+    inplace::{blocks_kept, cut, lend, lend_reading, possible},
     saved,
 };
 use crate::TrainError;
 use candle_core::{Tensor, Var, backprop::GradStore};
+use secateur_mask::Mask;
 use std::collections::BTreeMap;
 
 /// AdamW with PyTorch's defaults: β₁ 0.9, β₂ 0.999, ε 1e-8. Weight decay 0 makes it Adam.
@@ -23,6 +24,43 @@ pub struct AdamW {
 struct Moments {
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
+}
+
+/// What a step does to each number of a parameter, besides the constants of the method.
+struct Pass {
+    /// What weight decay leaves of a weight.
+    keep: f32,
+    /// The learning rate, with the first moment's correction.
+    scale: f32,
+    /// The second moment's correction.
+    root: f32,
+}
+
+impl Pass {
+    /// In lanes; divisions and square roots are what it takes its time for, a mask costs nothing.
+    fn run(
+        &self,
+        w: &mut [f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        g: &[f32],
+        mask: Option<&Mask>,
+    ) -> candle_core::Result<()> {
+        let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
+        let (rest1, rest2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
+        let kept = blocks_kept(mask, w.len())?;
+        let blocks = w.chunks_mut(64).zip(m.chunks_mut(64)).zip(v.chunks_mut(64));
+        for ((((w, m), v), g), kept) in blocks.zip(g.chunks(64)).zip(kept) {
+            for ((((w, m), v), &g), &kept) in w.iter_mut().zip(m).zip(v).zip(g).zip(&kept) {
+                let exp_avg = beta1 * *m + rest1 * g;
+                let exp_avg_sq = beta2 * *v + rest2 * g * g;
+                let step = self.scale * exp_avg / ((exp_avg_sq * self.root).sqrt() + epsilon);
+                let moved = (self.keep * *w - step, exp_avg, exp_avg_sq);
+                (*w, *m, *v) = if kept != 0 { moved } else { (0.0, 0.0, 0.0) };
+            }
+        }
+        Ok(())
+    }
 }
 
 const BETA1: f64 = 0.9;
@@ -53,30 +91,45 @@ impl Optimizer for AdamW {
 
     /// w ← (1 − ηλ)·w − η · m̂ / (√v̂ + ε), with m̂, v̂ the bias-corrected moments.
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
+        self.step_masked(gradients, &BTreeMap::new())
+    }
+
+    fn step_masked(
+        &mut self,
+        gradients: &GradStore,
+        masks: &BTreeMap<String, Mask>,
+    ) -> Result<(), TrainError> {
         self.steps += 1;
         let power = f64::from(self.steps);
         let (correction1, correction2) = (1.0 - BETA1.powf(power), 1.0 - BETA2.powf(power));
         let (rate, keep) = (self.learning_rate, 1.0 - self.learning_rate * self.weight_decay);
-        for ((_, parameter), moments) in self.parameters.iter().zip(self.moments.values_mut()) {
-            let Some(gradient) = gradients.get(parameter) else { continue };
+        let pass = Pass {
+            keep: keep as f32,
+            scale: (rate / correction1) as f32,
+            root: (1.0 / correction2) as f32,
+        };
+        for ((name, parameter), moments) in self.parameters.iter().zip(self.moments.values_mut()) {
             let (m, v) = (&mut moments.exp_avg, &mut moments.exp_avg_sq);
-            if possible(&[m, v, parameter]) {
-                let (beta1, beta2) = (BETA1 as f32, BETA2 as f32);
-                let (rest1, rest2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
-                let (scale, root) = ((rate / correction1) as f32, (1.0 / correction2) as f32);
-                let (keep, epsilon) = (keep as f32, EPSILON as f32);
-                let gradient = gradient.contiguous()?;
-                update1(m, &gradient, |m, [g]| beta1 * m + rest1 * g)?;
-                update1(v, &gradient, |v, [g]| beta2 * v + rest2 * g * g)?;
-                update2(parameter, m, v, |w, [m, v]| {
-                    keep * w - scale * m / ((v * root).sqrt() + epsilon)
+            let (gradient, mask) = (gradients.get(parameter), masks.get(name));
+            if let Some(gradient) = gradient
+                && possible(&[m, v, parameter])
+            {
+                lend(m, |m| {
+                    lend(v, |v| {
+                        lend_reading(parameter, gradient, |w, g| pass.run(w, m, v, g, mask))
+                    })
                 })?;
-            } else {
+                continue;
+            }
+            if let Some(gradient) = gradient {
                 *m = ((&*m * BETA1)? + (gradient * (1.0 - BETA1))?)?.detach();
                 *v = ((&*v * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?.detach();
                 let root = ((&*v / correction2)?.sqrt()? + EPSILON)?;
                 let update = ((&*m * (rate / correction1))? / root)?;
                 parameter.set(&((parameter.as_tensor() * keep)? - update)?)?;
+            }
+            if let Some(mask) = mask {
+                cut(parameter, [m, v], mask)?;
             }
         }
         Ok(())

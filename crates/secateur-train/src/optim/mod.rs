@@ -8,10 +8,12 @@ mod inplace;
 mod sgd;
 
 pub use adamw::AdamW;
+pub(crate) use inplace::cut_all;
 pub use sgd::Sgd;
 
 use crate::TrainError;
 use candle_core::{Tensor, Var, backprop::GradStore};
+use secateur_mask::Mask;
 use std::collections::BTreeMap;
 
 /// An optimizer over named parameters. Object safe.
@@ -21,6 +23,21 @@ pub trait Optimizer {
 
     /// Moves every parameter that has a gradient.
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError>;
+
+    /// The same, and whatever `masks`, by parameter name, cut is exactly `+0.0` afterwards, its moments
+    /// too, whatever it was before and whether or not there was a gradient. This is a step of
+    /// [`Masked`](crate::Masked). The default cuts after the step; an optimizer that passes over its
+    /// parameters anyway can do both in one. Errors on a mask of another size.
+    fn step_masked(
+        &mut self,
+        gradients: &GradStore,
+        masks: &BTreeMap<String, Mask>,
+    ) -> Result<(), TrainError> {
+        // Cut even when a step failed half-way.
+        let stepped = self.step(gradients);
+        cut_all(self, masks)?;
+        stepped
+    }
 
     /// The learning rate of the next step.
     fn learning_rate(&self) -> f64;
@@ -46,6 +63,13 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     }
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
         (**self).step(gradients)
+    }
+    fn step_masked(
+        &mut self,
+        gradients: &GradStore,
+        masks: &BTreeMap<String, Mask>,
+    ) -> Result<(), TrainError> {
+        (**self).step_masked(gradients, masks)
     }
     fn learning_rate(&self) -> f64 {
         (**self).learning_rate()

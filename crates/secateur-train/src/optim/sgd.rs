@@ -2,11 +2,12 @@
 
 use super::{
     Optimizer,
-    inplace::{possible, update1, update2},
+    inplace::{blocks_kept, cut, lend, lend_reading, possible},
     saved,
 };
 use crate::TrainError;
 use candle_core::{Tensor, Var, backprop::GradStore};
+use secateur_mask::Mask;
 use std::collections::BTreeMap;
 
 /// SGD with momentum and (coupled) L2 weight decay.
@@ -35,6 +36,34 @@ impl Sgd {
     }
 }
 
+/// What a step does to each number of a parameter.
+struct Pass {
+    momentum: f32,
+    decay: f32,
+    rate: f32,
+}
+
+impl Pass {
+    fn run(
+        &self,
+        w: &mut [f32],
+        b: &mut [f32],
+        g: &[f32],
+        mask: Option<&Mask>,
+    ) -> candle_core::Result<()> {
+        let kept = blocks_kept(mask, w.len())?;
+        let blocks = w.chunks_mut(64).zip(b.chunks_mut(64)).zip(g.chunks(64));
+        for (((w, b), g), kept) in blocks.zip(kept) {
+            for (((w, b), &g), &kept) in w.iter_mut().zip(b).zip(g).zip(&kept) {
+                let buffer = self.momentum * *b + (g + self.decay * *w);
+                let moved = (*w - self.rate * buffer, buffer);
+                (*w, *b) = if kept != 0 { moved } else { (0.0, 0.0) };
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Optimizer for Sgd {
     fn parameters(&self) -> &BTreeMap<String, Var> {
         &self.parameters
@@ -42,18 +71,37 @@ impl Optimizer for Sgd {
 
     /// b ← μ·b + (g + λ·w), w ← w − η·b.
     fn step(&mut self, gradients: &GradStore) -> Result<(), TrainError> {
-        for ((_, parameter), buffer) in self.parameters.iter().zip(self.buffers.values_mut()) {
-            let Some(gradient) = gradients.get(parameter) else { continue };
-            if possible(&[buffer, parameter]) {
-                let (momentum, decay) = (self.momentum as f32, self.weight_decay as f32);
-                let rate = self.learning_rate as f32;
-                update2(buffer, gradient, parameter, |b, [g, w]| momentum * b + (g + decay * w))?;
-                update1(parameter, buffer, |w, [b]| w - rate * b)?;
-            } else {
+        self.step_masked(gradients, &BTreeMap::new())
+    }
+
+    fn step_masked(
+        &mut self,
+        gradients: &GradStore,
+        masks: &BTreeMap<String, Mask>,
+    ) -> Result<(), TrainError> {
+        let pass = Pass {
+            momentum: self.momentum as f32,
+            decay: self.weight_decay as f32,
+            rate: self.learning_rate as f32,
+        };
+        for ((name, parameter), buffer) in self.parameters.iter().zip(self.buffers.values_mut()) {
+            let (gradient, mask) = (gradients.get(parameter), masks.get(name));
+            if let Some(gradient) = gradient
+                && possible(&[buffer, parameter])
+            {
+                lend(buffer, |b| {
+                    lend_reading(parameter, gradient, |w, g| pass.run(w, b, g, mask))
+                })?;
+                continue;
+            }
+            if let Some(gradient) = gradient {
                 let decay = (parameter.as_tensor() * self.weight_decay)?;
                 *buffer = ((&*buffer * self.momentum)? + (gradient + decay)?)?.detach();
                 let update = (&*buffer * self.learning_rate)?;
                 parameter.set(&(parameter.as_tensor() - update)?)?;
+            }
+            if let Some(mask) = mask {
+                cut(parameter, [buffer], mask)?;
             }
         }
         Ok(())
