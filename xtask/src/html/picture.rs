@@ -26,7 +26,7 @@ pub fn section(layers: &[Layer<'_>]) -> Result<String> {
     let most = fair_share(&masks().map(|(layer, _)| layer.total()).collect::<Vec<_>>());
     let mut html = String::from(
         "<p class=\"note\">A row is an output, a column one of its inputs; <span class=\"box blue\">\
-         </span> is kept.</p>\n",
+         </span> is kept.</p>\n<div class=\"masks\">\n",
     );
     for (at, (layer, mask)) in masks().enumerate() {
         let step = step(layer, most);
@@ -57,7 +57,7 @@ pub fn section(layers: &[Layer<'_>]) -> Result<String> {
             html += &figure("What it looks at", &inputs, "Share kept of every input pixel", &words);
         }
     }
-    Ok(html)
+    Ok(html + "</div>\n")
 }
 
 /// As many pixels for each as lets all of them stay below the limit; small ones need less than that.
