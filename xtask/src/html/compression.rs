@@ -12,8 +12,9 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-/// More labels than this would cover each other.
-const MOST_LABELS: usize = 7;
+const SIZE: (u32, u32) = (600, 310);
+/// Room for a label, in the frame's units.
+const LABEL: f64 = 64.0;
 
 /// The chart: a point for the best epoch of each phase.
 pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
@@ -44,7 +45,7 @@ pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
         id: "trade",
         title: "Validation accuracy against compression",
         description: &told,
-        size: (720, 330),
+        size: SIZE,
     };
     let svg = frame.draw(|area| {
         // The last label stands to the right of its point.
@@ -66,11 +67,15 @@ pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
         chart.draw_series(line).map_err(failed)?;
         let dots = points.iter().map(|point| Circle::new(*point, 5, BLUE.filled()));
         chart.draw_series(dots).map_err(failed)?;
-        for (at, point) in points.iter().enumerate() {
-            let ends = at == 0 || at + 1 == points.len();
-            if points.len() > MOST_LABELS && !ends {
+        let unit = f64::from(SIZE.0 - 90) / (across.end / across.start).log2();
+        let mut free = f64::INFINITY;
+        // The last point is the one that counts: it has its label in any case.
+        for (at, point) in points.iter().enumerate().rev() {
+            let place = point.0.log2() * unit;
+            if place > free {
                 continue;
             }
+            free = place - LABEL;
             // Where the line is not: on its upper side, or below a first point that it rises from.
             let rises =
                 |from: usize| points.get(from + 1).is_some_and(|next| next.1 > points[from].1);
@@ -81,7 +86,8 @@ pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
                 _ => (HPos::Left, VPos::Bottom, (6, -6)),
             };
             let style = FONT.into_font().color(&INK).pos(Pos::new(across, side));
-            let label = EmptyElement::at(*point) + Text::new(said(point), offset, style);
+            let label = EmptyElement::at(*point)
+                + Text::new(format!("{:.2} %", point.1 * 100.0), offset, style);
             chart.draw_series([label]).map_err(failed)?;
         }
         Ok(())

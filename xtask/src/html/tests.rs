@@ -189,7 +189,7 @@ fn large_masks_stay_small_and_small_ones_whole() {
     ])
     .render();
     assert!(html.len() < 600_000, "{} bytes", html.len());
-    assert!(html.contains("entries, the darkest keeps"));
+    assert!(html.contains("entries, the fullest keeps"));
     assert!(html.contains("width=\"800\" height=\"80\""), "10 x 100 is shown entry by entry");
 }
 
