@@ -29,8 +29,12 @@ impl Run {
         let (mut dense, mut pruned, mut masks) =
             (Checkpoint::default(), Checkpoint::default(), Checkpoint::default());
         for (name, shape) in weights {
-            // Multiplicative hashing: no pattern that would pack well.
-            let noise = |at: usize| (at as u32).wrapping_mul(2_654_435_769) >> 8;
+            // A finaliser of hashes: no pattern that would pack well.
+            let noise = |at: usize| {
+                let at = (at as u32).wrapping_mul(0x9e37_79b9);
+                let at = (at ^ at >> 15).wrapping_mul(0x85eb_ca6b);
+                (at ^ at >> 13).wrapping_mul(0xc2b2_ae35) >> 8
+            };
             let n = shape.iter().product();
             let values = (0..n).map(|at| noise(at) as f32 / 5e7 - 0.168).collect::<Vec<f32>>();
             let kept: Vec<bool> = (0..n).map(|at| noise(at + 7) % 3 == 0).collect();
