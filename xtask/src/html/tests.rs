@@ -128,6 +128,10 @@ fn check_markup(html: &str) {
 
 /// Panics if a browser would fetch or run anything.
 fn check_quiet(html: &str) {
+    assert!(
+        html.contains("content=\"default-src 'none'; "),
+        "the browser is not told to load nothing"
+    );
     for word in ["http:", "https:", "<script", "<link", "<iframe", "@import", "url("] {
         assert!(!html.contains(word), "the page has {word}");
     }
