@@ -69,6 +69,7 @@ function measure(frame) {
     if (box.width < 100 || box.height < 50) problems.push("an svg without a size");
     for (const text of svg.querySelectorAll("text")) {
       const at = text.getBoundingClientRect(), said = text.textContent.trim();
+      if (!said) continue;
       if (at.left < box.left - 1 || at.right > box.right + 1 || at.top < box.top - 1 || at.bottom > box.bottom + 1)
         problems.push("cut off in " + svg.querySelector("title").textContent + ": " + said);
       if (contrast(view.getComputedStyle(text).fill, ground) < 4.5) problems.push("hard to read: " + said);

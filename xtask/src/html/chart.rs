@@ -90,6 +90,21 @@ where
         .map_err(failed)
 }
 
+/// Where a logarithmic axis has its labels: 1, 2 and 5 of each decade, or only 1 if those are many.
+pub fn decades(range: &std::ops::Range<f64>) -> Vec<f64> {
+    let exponents = || range.start.log10().floor() as i32..=range.end.log10().floor() as i32;
+    let labels = |digits: &[u8]| -> Vec<f64> {
+        // Parsed, not multiplied: 0.2 is to be the nearest to 0.2.
+        let label = |exponent, digit| format!("{digit}e{exponent}").parse::<f64>().ok();
+        exponents()
+            .flat_map(|exponent| digits.iter().filter_map(move |digit| label(exponent, digit)))
+            .filter(|label| range.contains(label))
+            .collect()
+    };
+    let fine = labels(&[1, 2, 5]);
+    if fine.len() <= 8 { fine } else { labels(&[1]) }
+}
+
 pub fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw a chart: {error}")
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Page,
-    chart::{self, BLUE, FONT, Frame, GRID, INK, MUTED, failed},
+    chart::{self, BLUE, FONT, Frame, INK, MUTED, failed},
     layers::Layer,
     training,
 };
@@ -12,8 +12,9 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-/// More labels than this would cover each other.
-const MOST_LABELS: usize = 7;
+const SIZE: (u32, u32) = (600, 310);
+/// Room for a label, in the frame's units.
+const LABEL: f64 = 64.0;
 
 /// The chart: a point for the best epoch of each phase.
 pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
@@ -44,10 +45,11 @@ pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
         id: "trade",
         title: "Validation accuracy against compression",
         description: &told,
-        size: (1000, 360),
+        size: SIZE,
     };
     let svg = frame.draw(|area| {
-        let across = 0.92..most * (1.0 + 0.12 * most.log2());
+        // The last label stands to the right of its point.
+        let across = 0.92..most.powf(1.2);
         let mut chart = ChartBuilder::on(area)
             .margin_top(12)
             .margin_right(18)
@@ -59,24 +61,33 @@ pub fn section(page: &Page<'_>, layers: &[Layer<'_>]) -> Result<String> {
         let times = |compression: &f64| format!("{compression}×");
         let percent = |share: &f64| format!("{:.digits$} %", share * 100.0);
         chart::mesh(&mut chart, ("parameters over parameters left", ""), &times, &percent)?;
-        let _ = GRID;
         let level = [(across.start, dense), (across.end, dense)];
         chart.draw_series([PathElement::new(level, MUTED.stroke_width(1))]).map_err(failed)?;
         let line = LineSeries::new(points.iter().copied(), BLUE.stroke_width(2));
         chart.draw_series(line).map_err(failed)?;
         let dots = points.iter().map(|point| Circle::new(*point, 5, BLUE.filled()));
         chart.draw_series(dots).map_err(failed)?;
-        for (at, point) in points.iter().enumerate() {
-            let ends = at == 0 || at + 1 == points.len();
-            if points.len() > MOST_LABELS && !ends {
+        let unit = f64::from(SIZE.0 - 90) / (across.end / across.start).log2();
+        let mut free = f64::INFINITY;
+        // The last point is the one that counts: it has its label in any case.
+        for (at, point) in points.iter().enumerate().rev() {
+            let place = point.0.log2() * unit;
+            if place > free {
                 continue;
             }
-            // Away from the line: above where it comes from below.
-            let rises = at > 0 && points[at - 1].1 <= point.1;
-            let (side, offset) = if rises { (VPos::Bottom, -10) } else { (VPos::Top, 10) };
-            let across = if at == 0 { HPos::Left } else { HPos::Center };
+            free = place - LABEL;
+            // Where the line is not: on its upper side, or below a first point that it rises from.
+            let rises =
+                |from: usize| points.get(from + 1).is_some_and(|next| next.1 > points[from].1);
+            let (across, side, offset) = match at {
+                0 if rises(0) => (HPos::Left, VPos::Top, (0, 10)),
+                0 => (HPos::Left, VPos::Bottom, (0, -10)),
+                _ if rises(at - 1) => (HPos::Center, VPos::Bottom, (-8, -10)),
+                _ => (HPos::Left, VPos::Bottom, (6, -6)),
+            };
             let style = FONT.into_font().color(&INK).pos(Pos::new(across, side));
-            let label = EmptyElement::at(*point) + Text::new(said(point), (0, offset), style);
+            let label = EmptyElement::at(*point)
+                + Text::new(format!("{:.2} %", point.1 * 100.0), offset, style);
             chart.draw_series([label]).map_err(failed)?;
         }
         Ok(())

@@ -56,7 +56,7 @@ fn histogram(at: usize, layer: &Layer<'_>) -> Result<String> {
         let weight = |w: &f64| format!("{}", (w * 1e6).round() / 1e6 + 0.0);
         let counted = |n: &f64| if *n < 1.0 { String::new() } else { count(*n as usize) };
         chart::mesh(&mut chart, ("", ""), &weight, &counted)?;
-        let grey = Polygon::new(outline(&before, edge), MUTED.mix(0.35).filled());
+        let grey = Polygon::new(outline(&before, edge), MUTED.mix(0.45).filled());
         let blue = Polygon::new(outline(&after, edge), BLUE.mix(0.45).filled());
         chart.draw_series([grey, blue]).map_err(failed)?;
         let line = PathElement::new(outline(&after, edge), BLUE.stroke_width(2));

@@ -89,8 +89,8 @@ fn figures(report: &Report) -> String {
         ),
         one(
             "Test error",
-            &percent(pruned.error),
-            &format!("dense {}, {} samples", percent(dense.error), report.test_samples),
+            &format!("{:.2} → {}", dense.error * 100.0, percent(pruned.error)),
+            &format!("dense → pruned, on {} samples", crate::table::count(report.test_samples)),
         ),
         one(
             "File",

@@ -12,6 +12,9 @@ const MOST_PIXELS: usize = 400_000;
 /// A picture is enlarged until it would be larger than this, in pixels of a screen.
 const WIDEST: usize = 800;
 const HIGHEST: usize = 420;
+/// A pixel is enlarged so many times, or until its picture is so wide.
+const ZOOM: usize = 8;
+const WIDE_ENOUGH: usize = 224;
 
 /// Shares between 0 and 1, row by row.
 struct Picture {
@@ -26,7 +29,7 @@ pub fn section(layers: &[Layer<'_>]) -> Result<String> {
     let most = fair_share(&masks().map(|(layer, _)| layer.total()).collect::<Vec<_>>());
     let mut html = String::from(
         "<p class=\"note\">A row is an output, a column one of its inputs; <span class=\"box blue\">\
-         </span> is kept.</p>\n",
+         </span> is kept.</p>\n<div class=\"masks\">\n",
     );
     for (at, (layer, mask)) in masks().enumerate() {
         let step = step(layer, most);
@@ -38,8 +41,8 @@ pub fn section(layers: &[Layer<'_>]) -> Result<String> {
             count(layer.total())
         );
         if step > 1 {
-            words += &format!("; a pixel is {step}×{step} entries, the darkest keeps ");
-            words += &format!("{:.0} %", picture.most() * 100.0);
+            words += &format!("; a pixel is {step}×{step} entries, the fullest keeps ");
+            words += &format!("{:.0}\u{a0}%", picture.most() * 100.0);
         }
         let told = format!("The mask of {}", layer.name);
         html += &figure(layer.name, &picture, &told, &words);
@@ -49,7 +52,7 @@ pub fn section(layers: &[Layer<'_>]) -> Result<String> {
             let inputs = input_picture(layer, mask, side);
             let words = format!(
                 "How much of each input is kept by {}, as the {side}×{side} picture it comes from: \
-                 from {:.1} % to {:.1} %",
+                 from {:.1}\u{a0}% to {:.1}\u{a0}%",
                 escape(layer.name),
                 inputs.least() * 100.0,
                 inputs.most() * 100.0
@@ -57,7 +60,7 @@ pub fn section(layers: &[Layer<'_>]) -> Result<String> {
             html += &figure("What it looks at", &inputs, "Share kept of every input pixel", &words);
         }
     }
-    Ok(html)
+    Ok(html + "</div>\n")
 }
 
 /// As many pixels for each as lets all of them stay below the limit; small ones need less than that.
@@ -128,7 +131,8 @@ impl Picture {
 /// `words` are HTML, the rest is text.
 fn figure(title: &str, picture: &Picture, told: &str, words: &str) -> String {
     let Picture { width, height, .. } = picture;
-    let zoom = (WIDEST / width.max(&1)).min(HIGHEST / height.max(&1)).clamp(1, 8);
+    let (across, down) = (WIDEST / width.max(&1), HIGHEST / height.max(&1));
+    let zoom = across.min(down).clamp(1, ZOOM.max(WIDE_ENOUGH / width.max(height).max(&1)));
     let class = if zoom > 1 { "mask pixels" } else { "mask" };
     format!(
         "<figure><h3>{}</h3>\n<img class=\"{class}\" src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n\

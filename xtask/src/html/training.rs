@@ -9,7 +9,7 @@ use plotters::{
 };
 use secateur::train::Epoch;
 
-const SIZE: (u32, u32) = (720, 380);
+const SIZE: (u32, u32) = (540, 330);
 /// Room for a line's label.
 const LABEL: f64 = 60.0;
 
@@ -117,7 +117,10 @@ fn loss(phases: &[Phase<'_>]) -> Result<String> {
     let frame = Frame { id: "loss", title: "Losses by epoch", description: &told, size: SIZE };
     let svg = frame.draw(|area| {
         let mut chart = builder(area)
-            .build_cartesian_2d(span(phases), (bottom..top).log_scale())
+            .build_cartesian_2d(
+                span(phases),
+                (bottom..top).log_scale().with_key_points(chart::decades(&(bottom..top))),
+            )
             .map_err(failed)?;
         let plain = |loss: &f64| format!("{loss}");
         chart::mesh(&mut chart, ("epoch", ""), &whole, &plain)?;
@@ -191,7 +194,8 @@ where
     Ok(())
 }
 
-/// An upright line before each phase that follows a pruning, the sparsity above it as long as there is room.
+/// An upright line before each phase that follows a pruning, the sparsity above it where there is room: the
+/// last one has it.
 fn cuts<Y>(
     chart: &mut Context2d<'_, '_, plotters::coord::types::RangedCoordf64, Y>,
     phases: &[Phase<'_>],
@@ -203,13 +207,13 @@ where
 {
     let text = FONT.into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Bottom));
     let unit = f64::from(SIZE.0 - 84) / span(phases).end;
-    let mut free = 0.0;
-    for phase in phases.iter().skip(1) {
+    let mut free = f64::INFINITY;
+    for phase in phases.iter().skip(1).rev() {
         let x = phase.before as f64 + 0.5;
         let upright = PathElement::new([(x, bottom), (x, top)], MUTED.stroke_width(1));
         chart.draw_series([upright]).map_err(failed)?;
-        if x * unit >= free {
-            free = x * unit + LABEL;
+        if x * unit <= free {
+            free = x * unit - LABEL;
             let percent = format!("{}", (phase.best().sparsity * 1000.0).round() / 10.0);
             let label = Text::new(format!("{percent} %"), (x, top), text.clone());
             chart.draw_series([label]).map_err(failed)?;
