@@ -8,28 +8,6 @@
 //!
 //! Both work on a network's [`Network::chain`]. A weight is a matrix `[out, in · kh · kw]` there, whose columns
 //! belong to the units before it in equal shares: taps of a channel, pixels of a flattened channel, or one.
-//!
-//! ```
-//! use candle_core::{Device, Tensor};
-//! use secateur_kernels::Dispatcher;
-//! use secateur_mask::Mask;
-//! use secateur_nn::{Mlp, Network, count_parameters, shrink};
-//!
-//! let mut network = Mlp::new(&[4, 3, 2], 0, &Device::Cpu)?;
-//! // Filter pruning: the second of three hidden neurons loses all it is computed from.
-//! let kept = [[true; 4], [false; 4], [true; 4]].concat();
-//! if let Some(layer) = network.layers_mut().get_mut("fc1") {
-//!     layer.set_mask(Mask::from_bools(&kept, &[3, 4])?)?;
-//! }
-//! let smaller = Mlp::load(&shrink(&network)?, &Dispatcher::built_in()?, &Device::Cpu)?;
-//! assert_eq!(count_parameters(&network), 4 * 3 + 3 + 3 * 2 + 2);
-//! assert_eq!(count_parameters(&smaller), 4 * 2 + 2 + 2 * 2 + 2);
-//!
-//! let xs = Tensor::rand(-1_f32, 1.0, (5, 4), &Device::Cpu)?;
-//! let difference = (network.forward(&xs)? - smaller.forward(&xs)?)?.abs()?.max_all()?;
-//! assert!(difference.to_scalar::<f32>()? < 1e-6);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 mod chain;
 #[cfg(test)]
@@ -89,6 +67,28 @@ pub fn fold_dead<N: Network + ?Sized>(
 /// at least one. Weights that are zero among those that stay are zeros; the network itself is not changed.
 ///
 /// Errors when it is not a chain, or packed.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use secateur_kernels::Dispatcher;
+/// use secateur_mask::Mask;
+/// use secateur_nn::{Mlp, Network, count_parameters, shrink};
+///
+/// let mut network = Mlp::new(&[4, 3, 2], 0, &Device::Cpu)?;
+/// // Filter pruning: the second of three hidden neurons loses all it is computed from.
+/// let kept = [[true; 4], [false; 4], [true; 4]].concat();
+/// if let Some(layer) = network.layers_mut().get_mut("fc1") {
+///     layer.set_mask(Mask::from_bools(&kept, &[3, 4])?)?;
+/// }
+/// let smaller = Mlp::load(&shrink(&network)?, &Dispatcher::built_in()?, &Device::Cpu)?;
+/// assert_eq!(count_parameters(&network), 4 * 3 + 3 + 3 * 2 + 2);
+/// assert_eq!(count_parameters(&smaller), 4 * 2 + 2 + 2 * 2 + 2);
+///
+/// let xs = Tensor::rand(-1_f32, 1.0, (5, 4), &Device::Cpu)?;
+/// let difference = (network.forward(&xs)? - smaller.forward(&xs)?)?.abs()?.max_all()?;
+/// assert!(difference.to_scalar::<f32>()? < 1e-6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn shrink<N: Network + ?Sized>(network: &N) -> Result<Checkpoint, NnError> {
     let mut chain = Chain::of(network)?;
     let dead = chain.fold();
