@@ -71,6 +71,9 @@ impl<'a, N: Network> Drive<'a, N> {
             let loaded = Progress::load(&description, file, &Device::Cpu)?;
             progress = loaded.unwrap_or_default();
         }
+        if let Some(file) = checkpointing.map(|checkpointing| &checkpointing.file) {
+            progress.check(&state(&network), file)?;
+        }
         let epochs = std::mem::take(&mut progress.epochs);
         if progress.session.is_some() {
             observer.resumed(&epochs);
