@@ -15,13 +15,13 @@ use secateur::{
     storage::write_atomically,
     train::{Checkpointing, Evaluation, Interval, Split},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use serde::{Deserialize, Serialize};
 use tracing::info;
 
 const DENSE: &str = "dense.safetensors";
@@ -207,7 +207,9 @@ fn new_job(args: &Args) -> Result<Job> {
     }
     let data_dir = args.data_dir.as_deref();
     let data_dir = data_dir.map(|folder| {
-        folder.canonicalize().with_context(|| format!("--data-dir {} is no folder", folder.display()))
+        folder
+            .canonicalize()
+            .with_context(|| format!("--data-dir {} is no folder", folder.display()))
     });
     Ok(Job { name, data_dir: data_dir.transpose()?, recipe })
 }

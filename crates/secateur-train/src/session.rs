@@ -2,8 +2,8 @@
 //! step and taken up again.
 
 use crate::{
-    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule, SparseTraining, Split,
-    StraightThrough, Stretch, TrainError, Training,
+    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
+    SparseTraining, Split, StraightThrough, Stretch, TrainError, Training,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,

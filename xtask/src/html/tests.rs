@@ -176,7 +176,7 @@ fn hostile_names_stay_text() {
     run.report.data = HOSTILE.to_owned();
     run.report.pruned.kernel = HOSTILE.to_owned();
     run.text = HOSTILE.to_owned();
-    run.environment = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
+    run.environment = [(HOSTILE.to_owned(), HOSTILE.to_owned())].into();
     run.more = vec![(HOSTILE.to_owned(), String::new())];
     for epoch in &mut run.epochs {
         epoch.phase = HOSTILE.to_owned();
