@@ -2,8 +2,8 @@
 //! step and taken up again.
 
 use crate::{
-    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule, SparseTraining, Split,
-    StraightThrough, Stretch, TrainError, Training,
+    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
+    SparseTraining, Split, StraightThrough, Stretch, TrainError, Training,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
@@ -69,8 +69,9 @@ pub(crate) struct Position {
     /// The sum of the losses since the last evaluation, and the samples in it.
     loss: f64,
     samples: usize,
-    /// The best evaluation, and how many came after it.
+    /// The best evaluation, the steps done at it, and how many evaluations came after it.
     best: Option<Evaluation>,
+    best_step: usize,
     since_best: usize,
     stopped: bool,
 }
@@ -137,9 +138,19 @@ impl<'a> Session<'a> {
         observer.phase(&Phase { name, sparsity, steps: self.steps, done: self.at.step });
     }
 
+    /// Ends after so many steps in all, whatever the number of epochs says.
+    pub fn take_steps(&mut self, steps: usize) {
+        self.steps = steps;
+    }
+
     /// Steps done.
     pub fn step_count(&self) -> usize {
         self.at.step
+    }
+
+    /// Steps done at the best evaluation so far.
+    pub fn best_step(&self) -> usize {
+        self.at.best_step
     }
 
     /// One step, an evaluation if it is time, and whether there is more to do.
@@ -364,7 +375,7 @@ impl<'a> Session<'a> {
             let (weights, masks) = (snapshot(&state(network))?, self.masks.clone());
             self.best = Some(Best { weights, masks });
             self.at.best = Some(found);
-            self.at.since_best = 0;
+            (self.at.best_step, self.at.since_best) = (self.at.step, 0);
         } else if arrived {
             self.at.since_best += 1;
         }
