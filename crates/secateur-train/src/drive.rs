@@ -172,7 +172,9 @@ impl<'a, N: Network> Drive<'a, N> {
             Rewind::None | Rewind::LearningRate => None,
             Rewind::Initial => Some(self.initial.clone()),
             Rewind::Step(_) => Some(self.progress.early.clone()),
-            Rewind::Random => Some(shuffled(&self.initial, run.seed, self.progress.rounds.len())?),
+            Rewind::Random => {
+                Some(shuffled(&self.initial, run.seed, self.progress.rounds.len())?)
+            }
         };
         if let Some(weights) = weights {
             restore(&state(&self.network), &weights)?;

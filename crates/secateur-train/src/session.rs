@@ -2,8 +2,8 @@
 //! step and taken up again.
 
 use crate::{
-    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
-    SparseTraining, Split, StraightThrough, Stretch, TrainError, Training,
+    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule, SparseTraining, Split,
+    StraightThrough, Stretch, TrainError, Training,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
@@ -143,14 +143,14 @@ impl<'a> Session<'a> {
         self.steps = steps;
     }
 
-    /// Steps done.
-    pub fn step_count(&self) -> usize {
-        self.at.step
-    }
-
     /// Steps done at the best evaluation so far.
     pub fn best_step(&self) -> usize {
         self.at.best_step
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> usize {
+        self.at.step
     }
 
     /// One step, an evaluation if it is time, and whether there is more to do.
