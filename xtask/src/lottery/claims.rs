@@ -15,8 +15,10 @@ pub const MARGIN: f64 = 0.2;
 #[derive(Debug, Serialize)]
 pub struct Claim {
     pub claim: &'static str,
-    /// In words: what is compared, in which unit.
+    /// In words: what is compared.
     pub measure: &'static str,
+    /// Of all numbers here.
+    pub unit: &'static str,
     /// By Frankle & Carbin (2019).
     pub published: &'static str,
     /// By others, on five seeds.
@@ -26,6 +28,28 @@ pub struct Claim {
     pub values: Vec<f64>,
     pub found: Estimate,
     pub verdict: Verdict,
+}
+
+impl Claim {
+    /// What it says, what others found, and what was found here: a row of a table.
+    pub fn cells(&self) -> [String; 6] {
+        let show = |value: f64| match self.unit {
+            "x" => format!("{value:.2}x"),
+            "%" => format!("{value:+.0} %"),
+            unit => format!("{value:+.2} {unit}"),
+        };
+        let interval = self.found.interval.map_or("(one seed)".to_owned(), |(low, high)| {
+            format!("{} to {}", show(low), show(high))
+        });
+        [
+            self.claim.to_owned(),
+            self.published.to_owned(),
+            self.reproduced.to_owned(),
+            show(self.found.mean),
+            interval,
+            self.verdict.word().to_owned(),
+        ]
+    }
 }
 
 /// What the mean must be.
@@ -78,17 +102,23 @@ type Measure = fn(&Seed<'_>) -> Option<f64>;
 
 /// All claims over `seeds`, each with all of its trainings.
 pub fn judge(seeds: &[&[Trained]]) -> Result<Vec<Claim>> {
-    let claim = |claim, measure, published, reproduced, expected, of: Measure| -> Result<Claim> {
+    let claim = |claim,
+                 (measure, unit),
+                 published,
+                 reproduced,
+                 expected,
+                 of: Measure|
+     -> Result<Claim> {
         let values: Option<Vec<f64>> = seeds.iter().map(|trained| of(&Seed(trained))).collect();
         let values = values.context("a training that a claim needs is missing")?;
         let found = Estimate::of(&values).context("no seed was trained")?;
         let verdict = Verdict::of(found, expected);
-        Ok(Claim { claim, measure, published, reproduced, expected, values, found, verdict })
+        Ok(Claim { claim, measure, unit, published, reproduced, expected, values, found, verdict })
     };
     Ok(vec![
         claim(
             "at 21.1 % the ticket stops earlier than dense",
-            "percent of the dense early-stopping iteration saved",
+            ("share of the dense early-stopping iteration saved", "%"),
             "+38 %",
             "+21 %",
             Expected::Above(0.0),
@@ -96,7 +126,7 @@ pub fn judge(seeds: &[&[Trained]]) -> Result<Vec<Claim>> {
         )?,
         claim(
             "at 13.5 % the ticket is more accurate than dense",
-            "percentage points of test accuracy",
+            ("difference of test accuracies", "pp"),
             "+0.3 pp",
             "+0.21 pp",
             Expected::Above(0.0),
@@ -104,7 +134,7 @@ pub fn judge(seeds: &[&[Trained]]) -> Result<Vec<Claim>> {
         )?,
         claim(
             "at 3.6 % the ticket is as accurate as dense",
-            "percentage points of test accuracy",
+            ("difference of test accuracies", "pp"),
             "0 pp",
             "+0.11 pp",
             Expected::Within(MARGIN),
@@ -112,7 +142,7 @@ pub fn judge(seeds: &[&[Trained]]) -> Result<Vec<Claim>> {
         )?,
         claim(
             "at 21.1 % the ticket stops earlier than re-initialised",
-            "early-stopping iteration of the control over the ticket's",
+            ("early-stopping iteration of the control over the ticket's", "x"),
             "2.51x",
             "1.94x",
             Expected::Above(1.0),
@@ -120,7 +150,7 @@ pub fn judge(seeds: &[&[Trained]]) -> Result<Vec<Claim>> {
         )?,
         claim(
             "at 21.1 % the ticket is more accurate than re-initialised",
-            "percentage points of test accuracy",
+            ("difference of test accuracies", "pp"),
             "+0.5 pp",
             "+0.39 pp",
             Expected::Above(0.0),

@@ -6,7 +6,7 @@
 
 use super::{Settings, lock};
 use anyhow::{Context, Result};
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use rand::RngExt;
 use secateur::{
     criteria::seed::stream,
@@ -255,7 +255,7 @@ mod tests {
         let weights: BTreeMap<String, Tensor> = network
             .parameters()
             .into_iter()
-            .map(|(name, var)| (name, Var::as_tensor(&var).clone()))
+            .map(|(name, var)| (name, var.as_tensor().clone()))
             .collect();
         let mut masks = BTreeMap::new();
         for round in 1..=ROUNDS {

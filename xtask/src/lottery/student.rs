@@ -44,7 +44,7 @@ fn within(t: f64, freedom: usize) -> f64 {
     let (mut term, mut sum) = if odd == 1 { (cos, cos) } else { (1.0, 1.0) };
     let mut power = 1 + odd;
     // Powers of the cosine up to `freedom - 2`, each with its factor k/(k+1).
-    while power + 1 + odd <= freedom.saturating_sub(1) + odd {
+    while power + 2 <= freedom {
         term *= cos * cos * power as f64 / (power + 1) as f64;
         sum += term;
         power += 2;
