@@ -2,6 +2,8 @@
 //! LeNet-300-100 and MNIST, over several seeds, ending in what holds of what they claim.
 
 mod claims;
+mod page;
+mod plot;
 mod seed;
 mod student;
 
@@ -27,11 +29,16 @@ pub use seed::{SeedArgs, run as run_seed};
 
 const SETTINGS: &str = "settings.json";
 const ANSWER: &str = "lottery.json";
+const PAGE: &str = "lottery.html";
+const PLOT: &str = "lottery.svg";
 const LOCK: &str = "lock";
 /// Training samples set aside: 5 000 of MNIST's 60 000, as in the paper.
 const VALIDATION: usize = 5000;
 /// The round at 21.1 %, whose control two claims need.
 const CONTROL: usize = 7;
+
+/// Of the table of claims.
+const HEADER: [&str; 6] = ["claim", "published", "reproduced", "here", "95 % interval", "verdict"];
 
 const HELP: &str = "\
 What is done, for every seed: LeNet-300-100 gets Glorot-normal weights and is trained by Adam (1.2e-3,
@@ -184,6 +191,8 @@ pub fn run(args: Args) -> Result<()> {
         seeds,
         claims,
     };
+    write_atomically(&out.join(PAGE), page::render(&answer)?.as_bytes())?;
+    write_atomically(&out.join(PLOT), plot::svg(&answer)?.as_bytes())?;
     let pretty = serde_json::to_string_pretty(&answer)? + "\n";
     write_atomically(&out.join(ANSWER), pretty.as_bytes())?;
     progress::tell(&format!("{}\nwritten to {}", render(&answer), out.display()));
@@ -299,7 +308,7 @@ fn render(answer: &Answer) -> String {
     table
         .load_style(table::STYLE)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["claim", "published", "reproduced", "here", "95 % interval", ""]);
+        .set_header(HEADER);
     for claim in &answer.claims {
         table.add_row(claim.cells());
     }
