@@ -11,6 +11,7 @@ mod gpu_check;
 mod html;
 mod inspect;
 mod kernels;
+mod lottery;
 mod measure;
 mod methods;
 mod observations;
@@ -50,11 +51,14 @@ enum Command {
     Kernels(kernels::Args),
     GpuCheck(gpu_check::Args),
     Data(data::Args),
+    Lottery(lottery::Args),
     /// Check what reviewers would otherwise repeat: module docs, crate arrows, unsafe, file lengths.
     Tidy,
     /// Print the resident memory of a process that runs one checkpoint (used by reports).
     #[command(hide = true)]
     MeasureMemory(measure::MemoryArgs),
+    #[command(hide = true)]
+    LotterySeed(lottery::SeedArgs),
     /// Answer questions about dense products (a child of bench).
     #[command(hide = true)]
     BenchServe,
@@ -77,6 +81,8 @@ fn main() -> ExitCode {
         }
         Command::BenchServe => bench::serve(),
         Command::Data(args) => data::run(args),
+        Command::Lottery(args) => lottery::run(args),
+        Command::LotterySeed(args) => lottery::run_seed(&args),
         Command::Tidy => tidy::run(),
         Command::MeasureMemory(args) => measure::print_memory(&args),
     };

@@ -150,7 +150,7 @@ pub fn resident_bytes(file: &Path) -> Result<u64> {
 }
 
 /// This program, even when its file was replaced since it was started.
-fn this_program() -> Result<PathBuf> {
+pub fn this_program() -> Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(format!("/proc/{}/exe", std::process::id()).into());
     }

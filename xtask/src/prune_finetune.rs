@@ -237,20 +237,23 @@ fn lock(folder: &Path) -> Result<fs::File> {
 
 fn load_data(recipe: &Recipe, folder: Option<&Path>) -> Result<Dataset> {
     match (recipe.data, folder) {
-        (_, Some(folder)) => {
-            ensure!(folder.is_dir(), "--data-dir {} is no folder", folder.display());
-            let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
-            Ok(load_idx(folder, &name, &Device::Cpu)?)
-        }
         (Data::Digits, None) => Ok(digits(&Device::Cpu)?),
-        (Data::Mnist, None) => {
-            let folder = workspace::data().join("mnist");
-            load_idx(&folder, "mnist", &Device::Cpu).context(
-                "MNIST is not here; run `cargo xtask data mnist`, or pass --data-dir with a folder \
-                 that has its four IDX files",
-            )
-        }
+        (_, folder) => load_images(folder),
     }
+}
+
+/// The IDX files in `folder`, or MNIST.
+pub fn load_images(folder: Option<&Path>) -> Result<Dataset> {
+    let Some(folder) = folder else {
+        let folder = workspace::data().join("mnist");
+        return load_idx(&folder, "mnist", &Device::Cpu).context(
+            "MNIST is not here; run `cargo xtask data mnist`, or pass --data-dir with a folder \
+             that has its four IDX files",
+        );
+    };
+    ensure!(folder.is_dir(), "--data-dir {} is no folder", folder.display());
+    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
+    Ok(load_idx(folder, &name, &Device::Cpu)?)
 }
 
 /// The folder to write to: the one named, or a new one below `runs/`. From here on it is this run's:

@@ -39,7 +39,7 @@ pub use data::{Dataset, Samples, Split};
 pub use distil::Distillation;
 pub use error::{DataError, TrainError};
 pub use evaluate::{Evaluation, evaluate, logits};
-pub use fit::{Stretch, fit};
+pub use fit::{Fitted, Stretch, fit, fit_steps};
 pub use masked::Masked;
 pub use observer::{Change, Epoch, Observer, Phase};
 pub use optim::{AdamW, Optimizer, Sgd};

@@ -69,8 +69,9 @@ pub(crate) struct Position {
     /// The sum of the losses since the last evaluation, and the samples in it.
     loss: f64,
     samples: usize,
-    /// The best evaluation, and how many came after it.
+    /// The best evaluation, the steps done at it, and how many evaluations came after it.
     best: Option<Evaluation>,
+    best_step: usize,
     since_best: usize,
     stopped: bool,
 }
@@ -135,6 +136,16 @@ impl<'a> Session<'a> {
     pub fn announce(&self, observer: &mut dyn Observer) {
         let (name, sparsity) = (self.stretch.name.to_owned(), pruner::sparsity(&self.masks));
         observer.phase(&Phase { name, sparsity, steps: self.steps, done: self.at.step });
+    }
+
+    /// Ends after so many steps in all, whatever the number of epochs says.
+    pub fn take_steps(&mut self, steps: usize) {
+        self.steps = steps;
+    }
+
+    /// Steps done at the best evaluation so far.
+    pub fn best_step(&self) -> usize {
+        self.at.best_step
     }
 
     /// Steps done.
@@ -366,7 +377,7 @@ impl<'a> Session<'a> {
             let (weights, masks) = (snapshot(&state(network))?, self.masks.clone());
             self.best = Some(Best { weights, masks });
             self.at.best = Some(found);
-            self.at.since_best = 0;
+            (self.at.best_step, self.at.since_best) = (self.at.step, 0);
         } else if arrived {
             self.at.since_best += 1;
         }

@@ -1,6 +1,6 @@
 //! What did it run on? What decides about latencies and last bits, and nothing about whose machine it is.
 
-use super::{Page, page::escape};
+use super::page::escape;
 use anyhow::Result;
 use secateur::prelude::Dispatcher;
 use std::{collections::BTreeMap, env::consts, fs, thread};
@@ -60,9 +60,8 @@ fn system() -> String {
 }
 
 /// A list of names and values.
-pub fn section(page: &Page<'_>) -> String {
-    let lines: String = page
-        .environment
+pub fn section(environment: &BTreeMap<String, String>) -> String {
+    let lines: String = environment
         .iter()
         .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)))
         .collect();

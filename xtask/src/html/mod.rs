@@ -3,12 +3,12 @@
 //! The page is drawn from what the run holds in memory and nothing else, so that the same run gives the
 //! same bytes.
 
-mod chart;
+pub mod chart;
 mod compression;
-mod environment;
+pub mod environment;
 mod histogram;
 mod layers;
-mod page;
+pub mod page;
 mod picture;
 mod png;
 mod training;
@@ -68,7 +68,11 @@ pub fn render(page: &Page<'_>) -> Result<String> {
         sections.push(Section::new(&format!("more-{at}"), title, html.clone()));
     }
     sections.push(Section::new("recipe", "Recipe", recipe(page.recipe)));
-    sections.push(Section::new("environment", "Environment", environment::section(page)));
+    sections.push(Section::new(
+        "environment",
+        "Environment",
+        environment::section(page.environment),
+    ));
     Ok(page::whole(page, &sections))
 }
 

@@ -23,10 +23,25 @@ const STYLE: &str = include_str!("style.css");
 /// Tells the browser what the page promises: nothing is loaded, nothing runs.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// The page around its sections.
+/// The page of a run around its sections.
 pub fn whole(page: &Page<'_>, sections: &[Section]) -> String {
     let report = page.report;
     let title = format!("{}, seed {}, on {}", report.recipe, report.seed, report.data);
+    let head = format!(
+        "<p class=\"run\">{seed} · {pattern} · {data}</p>\n<h1>{recipe}</h1>\n\
+         <p class=\"about\">{about}</p>\n{figures}",
+        seed = format_args!("seed {}", report.seed),
+        pattern = escape(&report.pruned.pattern),
+        data = escape(&report.data),
+        recipe = escape(&report.recipe),
+        about = escape(page.about),
+        figures = figures(report),
+    );
+    document(&title, &head, sections)
+}
+
+/// A page of any sections below a `head` that is taken as it is; the title is text.
+pub fn document(title: &str, head: &str, sections: &[Section]) -> String {
     let links: String = sections
         .iter()
         .map(|section| format!("<a href=\"#{}\">{}</a>\n", section.id, escape(&section.title)))
@@ -47,17 +62,10 @@ pub fn whole(page: &Page<'_>, sections: &[Section]) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
-         <p class=\"run\">{seed} · {pattern} · {data}</p>\n<h1>{recipe}</h1>\n\
-         <p class=\"about\">{about}</p>\n{figures}</header>\n\
+         {head}</header>\n\
          <nav aria-label=\"Sections\">\n{links}</nav>\n<main>\n{body}</main>\n\
          <footer>secateur {version}</footer>\n</body>\n</html>\n",
-        title = escape(&title),
-        seed = format_args!("seed {}", report.seed),
-        pattern = escape(&report.pruned.pattern),
-        data = escape(&report.data),
-        recipe = escape(&report.recipe),
-        about = escape(page.about),
-        figures = figures(report),
+        title = escape(title),
         version = env!("CARGO_PKG_VERSION"),
     )
 }
