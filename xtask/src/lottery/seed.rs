@@ -106,8 +106,7 @@ pub fn run(args: &SeedArgs) -> Result<()> {
     let mut done = finished(&folder)?;
     let data = settings.load()?;
     let split = data.split(settings.validation, args.seed)?;
-    let mut trained = 0;
-    for (kind, round) in plan(&args.controls) {
+    for (trained, (kind, round)) in plan(&args.controls).into_iter().enumerate() {
         if !done.iter().any(|found| (found.kind, found.round) == (kind, round)) {
             let job = Job { kind, round, seed: args.seed, settings: &settings, folder: &folder };
             let widths = [data.features, 300, 100, data.classes];
@@ -117,7 +116,6 @@ pub fn run(args: &SeedArgs) -> Result<()> {
             let text = lines.join("\n") + "\n";
             write_atomically(&folder.join(TRAININGS), text.as_bytes())?;
         }
-        trained += 1;
     }
     Ok(())
 }
