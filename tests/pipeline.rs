@@ -14,11 +14,7 @@ fn run(pattern: &str, sparsity: f64, seed: u64) -> Outcome<Mlp> {
     let training = Training { dropout: 0.1, ..Training::adam(8, 32, 2e-3) };
     let pattern = pattern.parse().unwrap();
     let target = Target::new(pattern, Some(Sparsity::new(sparsity).unwrap())).unwrap();
-    let run = Run {
-        allocation: Box::new(Global),
-        seed,
-        ..Run::new(target, training)
-    };
+    let run = Run { allocation: Box::new(Global), seed, ..Run::new(target, training) };
     run.execute(Mlp::digits(seed, &Device::Cpu).unwrap(), &split(), &mut ()).unwrap()
 }
 

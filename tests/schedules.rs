@@ -76,9 +76,8 @@ fn every_rewinding_begins_where_it_says() {
     let weights = |checkpoint: &Checkpoint, name: &str| -> Vec<f32> {
         checkpoint.tensors[name].unpack().to_f32().unwrap().to_vec()
     };
-    let kept_equal = |sparse: &[f32], other: &[f32]| {
-        sparse.iter().zip(other).all(|(w, o)| *w == 0.0 || w == o)
-    };
+    let kept_equal =
+        |sparse: &[f32], other: &[f32]| sparse.iter().zip(other).all(|(w, o)| *w == 0.0 || w == o);
     let of = |rewind, training: &Training| {
         let retraining = still.clone();
         execute(&Run { rewind, retraining, training: training.clone(), ..run("0.5") }).0

@@ -84,3 +84,67 @@ fn the_test_set_decides_nothing() {
         assert!(a.to_bytes().unwrap() == b.to_bytes().unwrap());
     }
 }
+
+/// Remembers which samples it was shown, and in which order.
+struct Spy<'a> {
+    network: Mlp,
+    seen: &'a std::cell::RefCell<Vec<Vec<u32>>>,
+}
+
+impl Spy<'_> {
+    fn look(&self, xs: &Tensor) -> candle_core::Result<()> {
+        let rows = xs.to_vec2::<f32>()?.into_iter();
+        let bits = rows.map(|row| row.into_iter().map(f32::to_bits).collect::<Vec<u32>>());
+        self.seen.borrow_mut().extend(bits);
+        Ok(())
+    }
+}
+
+impl Network for Spy<'_> {
+    fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        self.look(xs)?;
+        self.network.forward(xs)
+    }
+    fn layers(&self) -> BTreeMap<String, &PrunableLayer> {
+        self.network.layers()
+    }
+    fn layers_mut(&mut self) -> BTreeMap<String, &mut PrunableLayer> {
+        self.network.layers_mut()
+    }
+}
+
+/// Whatever a run may do with data (a criterion that looks, rounds, a search, a teacher, early stopping), the
+/// test samples come after everything else, once for each of the three networks that are judged and compared:
+/// dense, masked, packed.
+#[test]
+fn the_test_set_is_read_once_at_the_end() {
+    let split = digits(&Device::Cpu).unwrap().split(200, 1).unwrap();
+    let rows = |samples: &Samples| -> std::collections::BTreeSet<Vec<u32>> {
+        let rows = samples.xs().to_vec2::<f32>().unwrap().into_iter();
+        rows.map(|row| row.into_iter().map(f32::to_bits).collect()).collect()
+    };
+    let others = &rows(&split.train) | &rows(&split.validation);
+    let test = &rows(&split.test) - &others;
+    assert!(test.len() > 300);
+    let training = Training { patience: Some(2), ..Training::adam(4, 32, 2e-3) };
+    let run = Run {
+        criterion: Box::new(Wanda),
+        schedule: Box::new(secateur::train::MinAccuracy::new(0.9).unwrap()),
+        distillation: Some(secateur::train::Distillation { weight: 0.5, temperature: 2.0 }),
+        seed: 1,
+        ..Run::new("0.5".parse().unwrap(), training)
+    };
+    let seen = std::cell::RefCell::new(Vec::new());
+    let network = Spy { network: Mlp::digits(1, &Device::Cpu).unwrap(), seen: &seen };
+    run.execute(network, &split, &mut ()).unwrap();
+    let seen = seen.into_inner();
+    let first = seen.iter().position(|row| test.contains(row)).unwrap();
+    let (before, after) = seen.split_at(first);
+    assert!(before.len() > 10_000, "{}", before.len());
+    // Nothing but test samples from then on: no choice was made after the first look.
+    assert_eq!(after.len(), 3 * split.test.len());
+    let whole: Vec<&Vec<u32>> = after[..split.test.len()].iter().collect();
+    for look in after.chunks(split.test.len()) {
+        assert_eq!(look.iter().collect::<Vec<_>>(), whole, "each sees all of them, in order");
+    }
+}

@@ -36,7 +36,10 @@ pub struct Latency {
 }
 
 /// Latencies of several networks on rows of `inputs`, measured alternately in one run.
-pub fn latencies<const N: usize>(networks: [&dyn Network; N], inputs: &Tensor) -> Result<[Latency; N]> {
+pub fn latencies<const N: usize>(
+    networks: [&dyn Network; N],
+    inputs: &Tensor,
+) -> Result<[Latency; N]> {
     let mut results = [[(0.0, 0.0); 2]; N];
     let bar = progress::bar("latency", 2);
     for (size, batch) in [1, LARGE_BATCH].into_iter().enumerate() {

@@ -15,13 +15,13 @@ use secateur::{
     storage::write_atomically,
     train::{Checkpointing, Evaluation, Interval, Split},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use serde::{Deserialize, Serialize};
 use tracing::info;
 
 const DENSE: &str = "dense.safetensors";
@@ -39,9 +39,16 @@ const FILES: [&str; 8] = [METRICS, JOB, PROGRESS, DENSE, PRUNED, MASKS, PAGE, RE
 
 const HELP: &str = "\
 Shipped recipes:
-  digits-2of4         2:4 on 8x8 digits; nothing to download, seconds
-  lenet-300-100       MNIST, 12 times fewer parameters (Han et al. 2015); minutes
-  lenet-300-100-2of4  MNIST, every layer 2:4 (Mishra et al. 2021); minutes
+  digits-2of4                2:4 on 8x8 digits; nothing to download, seconds
+  lenet-300-100              MNIST, 12 times fewer parameters; minutes, as the others
+  lenet-300-100-100x         the same, 100 times fewer
+  lenet-300-100-2of4         every layer 2:4, the training repeated (Mishra et al. 2021)
+  lenet-300-100-2of4-sr-ste  every layer 2:4 from scratch (Zhou et al. 2021)
+  lenet-5                    a convolutional network, 12 times fewer parameters
+  lenet-5-280x               the same, 280 times fewer
+  lenet-5-2of4               every layer 2:4, the training repeated
+  lenet-5-2of4-sr-ste        every layer 2:4 from scratch
+  conv-net-filters           with batch normalisation, half of all filters gone (Li et al. 2017)
 
 Examples:
   cargo xtask prune-finetune
@@ -200,7 +207,9 @@ fn new_job(args: &Args) -> Result<Job> {
     }
     let data_dir = args.data_dir.as_deref();
     let data_dir = data_dir.map(|folder| {
-        folder.canonicalize().with_context(|| format!("--data-dir {} is no folder", folder.display()))
+        folder
+            .canonicalize()
+            .with_context(|| format!("--data-dir {} is no folder", folder.display()))
     });
     Ok(Job { name, data_dir: data_dir.transpose()?, recipe })
 }

@@ -313,14 +313,17 @@ impl Recipe {
     /// When how much is cut.
     pub fn schedule(&self) -> Result<Box<dyn Schedule>> {
         let Pruning { min_accuracy, rounds, gradual, regrowth, .. } = &self.pruning;
-        let said = [rounds.is_some(), gradual.is_some(), regrowth.is_some(), min_accuracy.is_some()];
+        let said =
+            [rounds.is_some(), gradual.is_some(), regrowth.is_some(), min_accuracy.is_some()];
         if said.into_iter().filter(|said| *said).count() > 1 {
             bail!("[pruning] of rounds, gradual, regrowth and min_accuracy only one can be");
         }
         if let Some(floor) = *min_accuracy {
             let pattern = self.pattern();
             if let Some(fixed) = pattern.fixed_sparsity() {
-                bail!("[pruning] {pattern} fixes the sparsity at {fixed}; min_accuracy has nothing to choose");
+                bail!(
+                    "[pruning] {pattern} fixes the sparsity at {fixed}; min_accuracy has nothing to choose"
+                );
             }
             if self.pruning.sparsity.is_some() || matches!(self.pruning.pattern, Shape::With(_)) {
                 bail!("[pruning] min_accuracy finds the sparsity; leave it out");

@@ -163,6 +163,7 @@ pub mod tests {
     use super::*;
     use crate::{measure::Latency, report::Pruned};
     use secateur::train::{Proof, data::Normalisation};
+    use std::collections::BTreeMap;
 
     /// A run of MNIST, made up.
     pub fn example() -> Report {
@@ -198,6 +199,10 @@ pub mod tests {
             },
             candle_latency_ms: side(1_067_000, 0.5).latency_ms,
             proof: Proof { difference: 4.1e-7, samples: 10_000, disagreements: 0 },
+            rounds: Vec::new(),
+            chosen: 0,
+            seconds: 12.5,
+            environment: BTreeMap::new(),
         }
     }
 

@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn the_loss_is_the_published_mixture() {
-        let tensor = |rows: &[[f32; 2]]| Tensor::from_vec(rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap();
+        let tensor = |rows: &[[f32; 2]]| {
+            Tensor::from_vec(rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap()
+        };
         let settings = Distillation { weight: 0.25, temperature: 2.0 };
         let teacher = Teacher { settings, probabilities: tensor(&[[0.5, 0.5], [0.9, 0.1]]) };
         let labels = Tensor::new(&[0_u32], &Device::Cpu).unwrap();

@@ -71,6 +71,9 @@ impl<'a, N: Network> Drive<'a, N> {
             let loaded = Progress::load(&description, file, &Device::Cpu)?;
             progress = loaded.unwrap_or_default();
         }
+        if let Some(file) = checkpointing.map(|checkpointing| &checkpointing.file) {
+            progress.check(&state(&network), file)?;
+        }
         let epochs = std::mem::take(&mut progress.epochs);
         if progress.session.is_some() {
             observer.resumed(&epochs);
@@ -172,9 +175,7 @@ impl<'a, N: Network> Drive<'a, N> {
             Rewind::None | Rewind::LearningRate => None,
             Rewind::Initial => Some(self.initial.clone()),
             Rewind::Step(_) => Some(self.progress.early.clone()),
-            Rewind::Random => {
-                Some(shuffled(&self.initial, run.seed, self.progress.rounds.len())?)
-            }
+            Rewind::Random => Some(shuffled(&self.initial, run.seed, self.progress.rounds.len())?),
         };
         if let Some(weights) = weights {
             restore(&state(&self.network), &weights)?;

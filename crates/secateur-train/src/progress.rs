@@ -6,10 +6,10 @@
 use crate::{
     Epoch, Round, TrainError,
     pruner::Masks,
-    rewind::Weights,
+    rewind::{Weights, check_all},
     session::{Position, Saved},
 };
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use secateur_storage::{Checkpoint, Dense};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -130,6 +130,24 @@ impl Progress {
         let text = toml::to_string(&numbers).map_err(|error| refused(file, error.to_string()))?;
         checkpoint.metadata.insert(NUMBERS.into(), text);
         Ok(checkpoint.save(file)?)
+    }
+
+    /// Errors if a file that was read lacks what later rounds go back to.
+    pub fn check(&self, state: &BTreeMap<String, Var>, file: &Path) -> Result<(), TrainError> {
+        let lacking = |what: &str| refused(file, format!("{what} is not whole in it"));
+        if !self.rounds.is_empty() {
+            check_all(state, &self.dense).map_err(|_| lacking("the dense network"))?;
+        }
+        if !self.early.is_empty() {
+            check_all(state, &self.early).map_err(|_| lacking("the early network"))?;
+        }
+        if let Some((at, still)) = &self.chosen {
+            check_all(state, &still.weights).map_err(|_| lacking("the network chosen"))?;
+            if *at >= self.rounds.len() {
+                return Err(lacking("the list of rounds"));
+            }
+        }
+        Ok(())
     }
 
     /// Reads what [`Self::save`] wrote; nothing, if there is no file. Errors if it is damaged or another run's.

@@ -42,8 +42,7 @@ impl Pruner<'_> {
             calibrate(network, samples, needs)
         };
         let asked = (self.pattern, target);
-        let cuts =
-            prune_in_steps(&copies, masks, self.criterion, asked, self.allocation, observe)?;
+        let cuts = prune_in_steps(&copies, masks, self.criterion, asked, self.allocation, observe)?;
         for (name, cut) in &cuts {
             if let Some(repaired) = &cut.weight {
                 vars[name].set(repaired)?;

@@ -57,6 +57,28 @@ pub(crate) fn restore(
     Ok(())
 }
 
+/// Errors unless `weights` has all of `parameters` in their shapes.
+pub(crate) fn check_all(
+    parameters: &BTreeMap<String, Var>,
+    weights: &Weights,
+) -> Result<(), TrainError> {
+    for (name, parameter) in parameters {
+        if weights.get(name).is_none_or(|weight| weight.dims() != parameter.dims()) {
+            return Err(TrainError::State(format!("{name} is missing, or has another shape")));
+        }
+    }
+    Ok(())
+}
+
+/// Puts back what came from a file.
+pub(crate) fn restore_all(
+    parameters: &BTreeMap<String, Var>,
+    weights: &Weights,
+) -> Result<(), TrainError> {
+    check_all(parameters, weights)?;
+    restore(parameters, weights)
+}
+
 /// Every tensor's numbers in another order, drawn from `seed` for this `round`.
 pub(crate) fn shuffled(weights: &Weights, seed: u64, round: usize) -> Result<Weights, TrainError> {
     let mut shuffled = Weights::new();

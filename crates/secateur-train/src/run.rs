@@ -111,7 +111,8 @@ impl Run {
         self.check(split)?;
         // Not `probe`: what was once measured on this machine must not decide about bytes of a report.
         let dispatcher = Dispatcher::built_in()?;
-        let (network, trained) = Drive::new(self, network, split, observer, checkpointing)?.run()?;
+        let (network, trained) =
+            Drive::new(self, network, split, observer, checkpointing)?.run()?;
         finish(network, trained, self.pattern, split, &dispatcher)
     }
 
@@ -124,11 +125,7 @@ impl Run {
     }
 
     pub(crate) fn pruner(&self) -> Pruner<'_> {
-        Pruner {
-            criterion: &*self.criterion,
-            pattern: self.pattern,
-            allocation: &*self.allocation,
-        }
+        Pruner { criterion: &*self.criterion, pattern: self.pattern, allocation: &*self.allocation }
     }
 
     /// Refuses now what would fail after the dense training.

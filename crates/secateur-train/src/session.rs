@@ -2,14 +2,14 @@
 //! step and taken up again.
 
 use crate::{
-    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule, SparseTraining, Split,
-    StraightThrough, Stretch, TrainError, Training,
+    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
+    SparseTraining, Split, StraightThrough, Stretch, TrainError, Training,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
     pruner::{self, Masks, Pruner},
     regrow,
-    rewind::{Weights, restore, snapshot, state},
+    rewind::{Weights, check_all, restore, restore_all, snapshot, state},
 };
 use candle_core::{Tensor, Var, backprop::GradStore};
 use candle_nn::loss::cross_entropy;
@@ -222,7 +222,7 @@ impl<'a> Session<'a> {
         at: Position,
         saved: Saved,
     ) -> Result<(), TrainError> {
-        restore(&state(network), &saved.weights)?;
+        restore_all(&state(network), &saved.weights)?;
         match &mut self.hold {
             Hold::Masked(masked) => masked.load_state(&saved.optimizer)?,
             Hold::Through(through) => {
@@ -230,8 +230,10 @@ impl<'a> Session<'a> {
                 through.load_state(&saved.optimizer)?;
             }
         }
-        self.best =
-            at.best.is_some().then_some(Best { weights: saved.best, masks: saved.best_masks });
+        if at.best.is_some() {
+            check_all(&state(network), &saved.best)?;
+            self.best = Some(Best { weights: saved.best, masks: saved.best_masks });
+        }
         self.at = at;
         Ok(())
     }

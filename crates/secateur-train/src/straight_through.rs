@@ -72,11 +72,7 @@ impl<O: Optimizer> StraightThrough<O> {
     /// Takes the parameters' present values for the dense ones and masks them. `decay` is what
     /// [`Self::step_adding_decay`] adds: 0 is plain STE, 2e-4 SR-STE as published. Errors on a name that
     /// `inner` does not train, and on a mask of another shape.
-    pub fn new(
-        inner: O,
-        masks: &BTreeMap<String, Mask>,
-        decay: f64,
-    ) -> Result<Self, TrainError> {
+    pub fn new(inner: O, masks: &BTreeMap<String, Mask>, decay: f64) -> Result<Self, TrainError> {
         let mut held = BTreeMap::new();
         for (name, mask) in masks {
             let unknown = || TrainError::UnknownParameter(name.clone());

@@ -7,7 +7,7 @@ use secateur::{
     storage::{Dense, Packed},
     train::Epoch,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const HOSTILE: &str = "<script src='http://x'>alert(\"1\")</script>&amp;</svg>";
 
@@ -18,7 +18,7 @@ struct Run {
     dense: Checkpoint,
     pruned: Checkpoint,
     masks: Checkpoint,
-    environment: Vec<(String, String)>,
+    environment: BTreeMap<String, String>,
     more: Vec<(String, String)>,
     text: String,
 }
@@ -57,7 +57,7 @@ impl Run {
             dense,
             pruned,
             masks,
-            environment: vec![("processor".to_owned(), "a fast one".to_owned())],
+            environment: [("processor".to_owned(), "a fast one".to_owned())].into(),
             more: vec![("One more".to_owned(), "<p>text</p>".to_owned())],
             text: "about = \"a run\"\n".to_owned(),
         }
@@ -87,6 +87,7 @@ fn epoch(phase: &str, at: usize, epoch: usize) -> Epoch {
     Epoch {
         phase: phase.to_owned(),
         epoch,
+        step: 10 * epoch,
         sparsity: at as f64 / 3.0,
         learning_rate: 1e-3,
         train_loss: 1.0 / (at + epoch) as f64,
@@ -175,7 +176,7 @@ fn hostile_names_stay_text() {
     run.report.data = HOSTILE.to_owned();
     run.report.pruned.kernel = HOSTILE.to_owned();
     run.text = HOSTILE.to_owned();
-    run.environment = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
+    run.environment = [(HOSTILE.to_owned(), HOSTILE.to_owned())].into();
     run.more = vec![(HOSTILE.to_owned(), String::new())];
     for epoch in &mut run.epochs {
         epoch.phase = HOSTILE.to_owned();
@@ -212,7 +213,7 @@ fn a_convolution_is_rows_of_its_taps() {
         pruned: &run.pruned,
         masks: &run.masks,
         recipe: "",
-        environment: &[],
+        environment: &BTreeMap::new(),
         more: &[],
     };
     let layers = layers::of(&page).unwrap();

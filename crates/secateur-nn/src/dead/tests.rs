@@ -110,6 +110,19 @@ fn pruned_networks_shrink_and_compute_the_same() {
             for layer in network.layers().into_values() {
                 assert_eq!(layer.mask().unwrap().count_kept(), layer.count_nonzero().unwrap());
             }
+            for Stage { layer, norm } in network.chain() {
+                let vectors = norm.iter().flat_map(|norm| [(norm, "weight"), (norm, "bias")]);
+                for (owner, what) in vectors.chain([(&layer, "bias")]) {
+                    let Some(vector) = network.parameters().remove(&format!("{owner}.{what}"))
+                    else {
+                        continue;
+                    };
+                    let vector = values(&vector);
+                    assert!(
+                        dead.get(&layer).into_iter().flatten().all(|unit| vector[*unit] == 0.0)
+                    );
+                }
+            }
             assert_eq!(count_parameters(&smaller), parameters_of(&*network, &dead), "{what}");
             assert!(count_parameters(&smaller) < count_parameters(&network), "{what}");
             if pattern == filters {

@@ -38,8 +38,7 @@ pub enum Regrow {
 impl ConstantWithRegrowth {
     /// RigL with the paper's constants. Errors as [`Self::check`] does.
     pub fn new(sparsity: Sparsity, every: Every) -> Result<Self, TrainError> {
-        let schedule =
-            Self { sparsity, every, share: 0.3, until: 0.75, regrow: Regrow::default() };
+        let schedule = Self { sparsity, every, share: 0.3, until: 0.75, regrow: Regrow::default() };
         schedule.check().map(|()| schedule)
     }
 
