@@ -323,7 +323,7 @@ fn render(answer: &Answer) -> String {
 /// What the numbers are of.
 fn note(answer: &Answer) -> String {
     format!(
-        "LeNet-300-100 on {}, {} iterations, {} seeds; equal: within {} pp",
+        "LeNet-300-100 on {}, {} iterations, seeds: {}; equal: within {} pp",
         answer.data,
         table::count(answer.iterations),
         answer.seeds.len(),

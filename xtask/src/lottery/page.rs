@@ -32,7 +32,7 @@ pub fn render(answer: &Answer) -> Result<String> {
     curves += "</div>\n";
     let sections = [
         Section::new("claims", "What holds", claims(answer)),
-        Section::new("curves", "All rounds", curves),
+        Section::new("curves", "Curves", curves),
         Section::new("rounds", "All rounds in numbers", rounds(answer)),
         Section::new("environment", "Environment", environment::section(&answer.environment)),
     ];
@@ -60,7 +60,7 @@ fn claims(answer: &Answer) -> String {
         );
     }
     let words = format!(
-        "Each number is a mean over {} seeds. A claim holds or fails if its whole 95 % interval (Student's t) \
+        "A number is a mean over the seeds ({}). A claim holds or fails if its whole 95 % interval (Student's t) \
          lies on one side, and is open otherwise; accuracies within {} points are equal.",
         answer.seeds.len(),
         answer.margin

@@ -119,7 +119,9 @@ impl Picture {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let least = points().map(|point| point.least).fold(f64::INFINITY, f64::min);
         let most = points().map(|point| point.most).fold(f64::NEG_INFINITY, f64::max);
-        let margin = ((most - least) * 0.1).max(0.01);
+        let margin = ((most - least) * 0.1).max(if self.unit.is_empty() { 1.0 } else { 0.01 });
+        // The words on colours stand below all lines.
+        let below = if caption.is_some() { 3.5 * margin } else { margin };
         // The axis is that of compression, so that the dense network is on the left as in the paper.
         let end = points().map(Point::compression).fold(1.0, f64::max);
         let labels = self.series[0].points.iter().enumerate();
@@ -133,7 +135,7 @@ impl Picture {
         let mut chart = builder
             .build_cartesian_2d(
                 (0.9..end * 1.1).log_scale().with_key_points(labels),
-                (least - margin).max(0.0)..most + margin,
+                (least - below).max(0.0)..most + margin,
             )
             .map_err(failed)?;
         let percent = |compression: &f64| format!("{:.1}", 100.0 / compression);
