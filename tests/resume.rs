@@ -24,7 +24,7 @@ fn runs() -> Vec<(&'static str, Run)> {
     vec![
         ("rounds", {
             let schedule = Box::new(Iterative::new(target, 2).unwrap());
-            Run { schedule, allocation: Box::new(Global), ..plain("0.9") }
+            Run { schedule, allocation: Box::new(Global), fold_dead: true, ..plain("0.9") }
         }),
         ("ticket", Run { rewind: Rewind::Initial, ..plain("0.5") }),
         ("late", Run { rewind: Rewind::Step(7), ..plain("0.5") }),

@@ -34,13 +34,15 @@ fn execute(run: &Run) -> (secateur::train::Outcome<Mlp>, Watch) {
 
 #[test]
 fn gradual_pruning_cuts_on_the_way_and_judges_only_what_has_arrived() {
-    let schedule = Gradual::new(Sparsity::new(0.9).unwrap(), Every::Epochs(1)).unwrap();
-    let (outcome, watch) = execute(&Run { schedule: Box::new(schedule), ..run("0.9") });
+    let schedule = Gradual::new(Sparsity::new(0.8).unwrap(), Every::Epochs(2)).unwrap();
+    let training = Training::adam(12, 64, 3e-3);
+    let base = Run { seed: 2, ..Run::new("0.8".parse().unwrap(), training) };
+    let (outcome, watch) = execute(&Run { schedule: Box::new(schedule), ..base });
     let sparsities: Vec<f64> = watch.1.iter().map(|change| change.sparsity).collect();
     assert_eq!(sparsities.len(), 4, "{sparsities:?}");
     assert!(sparsities.is_sorted() && sparsities[0] > 0.3);
-    assert!(watch.0.iter().filter(|e| e.phase != "dense" && e.best).all(|e| e.sparsity > 0.89));
-    assert!((outcome.rounds[1].sparsity - 0.9).abs() < 1e-3);
+    assert!(watch.0.iter().filter(|e| e.phase != "dense" && e.best).all(|e| e.sparsity > 0.79));
+    assert!((outcome.rounds[1].sparsity - 0.8).abs() < 1e-3);
     assert!(outcome.pruned_test.accuracy > 0.85, "{}", outcome.pruned_test.accuracy);
 }
 
@@ -143,9 +145,9 @@ fn straight_through_lets_groups_change_and_sr_ste_calms_them() {
 
 #[test]
 fn the_search_finds_the_sparsest_network_above_the_threshold() {
-    let schedule = MinAccuracy::new(0.95).unwrap();
+    let schedule = MinAccuracy::new(0.9).unwrap();
     let (outcome, _) = execute(&Run { schedule: Box::new(schedule), ..run("0.5") });
-    let met = |accuracy: f64| accuracy >= 0.95;
+    let met = |accuracy: f64| accuracy >= 0.9;
     let chosen = &outcome.rounds[outcome.chosen];
     assert!(met(chosen.validation.accuracy) && chosen.sparsity > 0.5);
     assert_eq!(outcome.rounds.iter().filter(|r| !met(r.validation.accuracy)).count(), 4);
@@ -171,5 +173,22 @@ fn penalties_make_weights_small() {
         weight.iter().map(|w| f64::from(w.abs())).sum::<f64>()
     };
     let plain = size(0.0, 0.0);
-    assert!(size(1e-3, 0.0) < 0.7 * plain && size(0.0, 1e-2) < 0.7 * plain);
+    assert!(size(1e-2, 0.0) < 0.7 * plain && size(0.0, 1e-1) < 0.7 * plain);
+}
+
+/// Without its dead units a network computes the same, of fewer parameters than were asked for.
+#[test]
+fn dead_units_leave_when_asked() {
+    let with = execute(&Run { fold_dead: true, allocation: Box::new(Global), ..run("0.97") }).0;
+    let without = execute(&Run { allocation: Box::new(Global), ..run("0.97") }).0;
+    let kept = |outcome: &secateur::train::Outcome<Mlp>| -> usize {
+        outcome.masks.masks.values().map(Mask::count_kept).sum()
+    };
+    assert!(kept(&with) < kept(&without), "nothing was dead");
+    assert_eq!(with.pruned_test.accuracy, without.pruned_test.accuracy);
+    assert!((with.pruned_test.loss - without.pruned_test.loss).abs() < 1e-5);
+    let wrong = Run { fold_dead: true, ..run("2:4") };
+    let error =
+        wrong.execute(Mlp::digits(2, &Device::Cpu).unwrap(), &split(), &mut ()).unwrap_err();
+    assert!(matches!(error, TrainError::Combination(_)), "{error}");
 }

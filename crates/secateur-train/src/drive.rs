@@ -122,6 +122,13 @@ impl<'a, N: Network> Drive<'a, N> {
         }
         if let Some((_, saved)) = &saved {
             masks = saved.masks.clone();
+            // Pruning gives every layer a mask; some of them would leave the others free.
+            let all = pruner::weights(&self.network);
+            if let Some(name) = all.keys().find(|name| !masks.contains_key(*name))
+                && !masks.is_empty()
+            {
+                return Err(TrainError::State(format!("the mask of {name} is missing")));
+            }
         }
         let Leg { name, training, .. } = leg;
         let stretch = Stretch { name, training, masks: &masks, seed: self.run.seed };

@@ -9,15 +9,15 @@ use crate::{
 };
 use secateur_kernels::Dispatcher;
 use secateur_mask::Pattern;
-use secateur_nn::{Network, PrunableLayer, fold_dead, weight_name};
+use secateur_nn::{Network, fold_dead, weight_name};
 use secateur_storage::{Checkpoint, Dense, Format, Packed};
 
-/// Takes out of an unstructured network the units that nobody needs any more, packs what the masks keep, proves it,
+/// Takes out the units that nobody needs any more if that is wanted, packs what the masks keep, proves it,
 /// and looks at the test samples for the first and last time.
 pub(crate) fn finish<N: Network>(
     mut network: N,
     trained: Trained,
-    pattern: Pattern,
+    (pattern, fold): (Pattern, bool),
     split: &Split,
     dispatcher: &Dispatcher,
 ) -> Result<Outcome<N>, TrainError> {
@@ -27,18 +27,15 @@ pub(crate) fn finish<N: Network>(
             layer.set_mask(mask.clone())?;
         }
     }
-    let masks = match pattern {
-        // A pattern of more than single weights might not be one without them.
-        Pattern::Unstructured if !network.chain().is_empty() => {
-            fold_dead(&mut network)?;
-            let layers = network.layers().into_iter();
-            let kept = |(name, layer): (String, &PrunableLayer)| {
-                Some((weight_name(&name), layer.mask()?.clone()))
-            };
-            layers.filter_map(kept).collect()
+    let mut masks = masks;
+    if fold {
+        fold_dead(&mut network)?;
+        for (name, layer) in network.layers() {
+            if let (Some(mask), Some(held)) = (layer.mask(), masks.get_mut(&weight_name(&name))) {
+                held.clone_from(mask);
+            }
         }
-        _ => masks,
-    };
+    }
     let (pruned, mask_file) = pack(&snapshot(&state(&network))?, &masks, pattern)?;
     let dense_test = judge(&network, &dense, split)?;
     let masked_logits = logits(&network, &split.test)?;

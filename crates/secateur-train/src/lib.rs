@@ -19,6 +19,7 @@ mod error;
 mod evaluate;
 mod finish;
 mod fit;
+mod hold;
 mod masked;
 mod observer;
 pub mod optim;

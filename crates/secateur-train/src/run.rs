@@ -50,6 +50,10 @@ pub struct Run {
     pub retraining: Training,
     /// What a sparse network learns from the dense one, besides the labels.
     pub distillation: Option<Distillation>,
+    /// Whether units that nobody reads, or that are constant, are taken out of the result
+    /// ([`fold_dead`](secateur_nn::fold_dead)): the same function of fewer parameters than the schedule asked
+    /// for. Only where single weights are pruned ([`Pattern::Unstructured`]).
+    pub fold_dead: bool,
     /// Where all random numbers come from.
     pub seed: u64,
 }
@@ -67,6 +71,7 @@ impl Run {
             retraining: training.clone(),
             training,
             distillation: None,
+            fold_dead: false,
             seed: 0,
         }
     }
@@ -113,7 +118,7 @@ impl Run {
         let dispatcher = Dispatcher::built_in()?;
         let (network, trained) =
             Drive::new(self, network, split, observer, checkpointing)?.run()?;
-        finish(network, trained, self.pattern, split, &dispatcher)
+        finish(network, trained, (self.pattern, self.fold_dead), split, &dispatcher)
     }
 
     /// How a pruned network is trained.
@@ -141,6 +146,12 @@ impl Run {
             if samples.is_empty() {
                 return Err(DataError::Inconsistent(format!("the {part} part is empty")).into());
             }
+        }
+        if self.fold_dead && self.pattern != Pattern::Unstructured {
+            return Err(TrainError::Combination(format!(
+                "without its dead units a network would not be {} any more; fold_dead needs unstructured",
+                self.pattern
+            )));
         }
         if let SparseTraining::StraightThrough { .. } = self.sparse {
             self.pruner().check_weights_suffice()?;

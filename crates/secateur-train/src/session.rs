@@ -2,23 +2,23 @@
 //! step and taken up again.
 
 use crate::{
-    Change, Epoch, Evaluation, Event, Masked, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
-    SparseTraining, Split, StraightThrough, Stretch, TrainError, Training,
+    Change, Epoch, Evaluation, Event, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
+    SparseTraining, Split, Stretch, TrainError,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
+    hold::{Hold, penalise},
     pruner::{self, Masks, Pruner},
     regrow,
     rewind::{Weights, check_all, restore, restore_all, snapshot, state},
 };
-use candle_core::{Tensor, Var, backprop::GradStore};
+use candle_core::backprop::GradStore;
 use candle_nn::loss::cross_entropy;
 use rand::seq::SliceRandom;
 use secateur_criteria::seed;
 use secateur_mask::Sparsity;
 use secateur_nn::{Dropout, Network};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What a [`Session`] does besides what a [`Stretch`] says.
 #[derive(Debug, Default)]
@@ -81,12 +81,6 @@ pub(crate) struct Position {
 struct Best {
     weights: Weights,
     masks: Masks,
-}
-
-/// Who holds cut weights at zero.
-enum Hold {
-    Masked(Masked<Box<dyn Optimizer>>),
-    Through(StraightThrough<Box<dyn Optimizer>>),
 }
 
 /// What a session has to save besides numbers.
@@ -395,72 +389,4 @@ impl<'a> Session<'a> {
         });
         Ok(())
     }
-}
-
-impl Hold {
-    fn new(
-        training: &Training,
-        parameters: BTreeMap<String, Var>,
-        masks: &Masks,
-        plan: Option<&Plan<'_>>,
-    ) -> Result<Self, TrainError> {
-        let optimizer = training.optimizer(parameters)?;
-        Ok(match plan.map(|plan| plan.sparse) {
-            Some(SparseTraining::StraightThrough { decay, .. }) => {
-                Self::Through(StraightThrough::new(optimizer, masks, decay)?)
-            }
-            _ => Self::Masked(Masked::new(optimizer, masks)?),
-        })
-    }
-
-    fn optimizer(&self) -> &dyn Optimizer {
-        match self {
-            Self::Masked(masked) => masked,
-            Self::Through(through) => through,
-        }
-    }
-
-    fn optimizer_mut(&mut self) -> &mut dyn Optimizer {
-        match self {
-            Self::Masked(masked) => masked,
-            Self::Through(through) => through,
-        }
-    }
-
-    fn set_masks(&mut self, masks: &Masks) -> Result<(), TrainError> {
-        match self {
-            Self::Masked(masked) => masked.set_masks(masks),
-            Self::Through(through) => through.set_masks(masks),
-        }
-    }
-
-    fn step(&mut self, gradients: &mut GradStore) -> Result<(), TrainError> {
-        match self {
-            Self::Masked(masked) => masked.step(gradients),
-            Self::Through(through) => through.step_adding_decay(gradients),
-        }
-    }
-}
-
-/// The gradients of the penalties on prunable weights.
-fn penalise<N: Network + ?Sized>(
-    network: &N,
-    training: &Training,
-    gradients: &mut GradStore,
-) -> Result<(), TrainError> {
-    if training.l1 == 0.0 && training.l2 == 0.0 {
-        return Ok(());
-    }
-    for var in pruner::weights(network).into_values() {
-        let Some(gradient) = gradients.get(&var) else { continue };
-        let mut gradient: Tensor = gradient.clone();
-        if training.l1 > 0.0 {
-            gradient = (gradient + (var.sign()? * training.l1)?)?;
-        }
-        if training.l2 > 0.0 {
-            gradient = (gradient + (var.as_tensor() * training.l2)?)?;
-        }
-        gradients.insert(&var, gradient.detach());
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask prune-finetune`: the main job, from a recipe to five answers.
 
+mod folder;
+
 use crate::{
     html,
     measure::{self, LARGE_BATCH},
@@ -8,14 +10,16 @@ use crate::{
     report::{Pruned, Report, Side},
     table, workspace,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use folder::{
+    DENSE, JOB, Job, MASKS, METRICS, PAGE, PROGRESS, PRUNED, REPORT, claim, lock, read_job,
+};
 use secateur::{
     nn::{ConvNet, LeNet5, Mlp, Network, count_nonzero, count_parameters},
     prelude::*,
     storage::write_atomically,
     train::{Checkpointing, Evaluation, Interval, Split},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -23,19 +27,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::info;
-
-const DENSE: &str = "dense.safetensors";
-const PRUNED: &str = "pruned.safetensors";
-const MASKS: &str = "masks.safetensors";
-const METRICS: &str = "metrics.jsonl";
-const PAGE: &str = "report.html";
-const REPORT: &str = "report.json";
-/// What the run is; all that `--resume` needs besides [`PROGRESS`].
-const JOB: &str = "run.toml";
-/// How far it has got; gone once the report is there.
-const PROGRESS: &str = "progress.safetensors";
-/// Everything that a run writes, the report last.
-const FILES: [&str; 8] = [METRICS, JOB, PROGRESS, DENSE, PRUNED, MASKS, PAGE, REPORT];
 
 const HELP: &str = "\
 Shipped recipes:
@@ -115,19 +106,6 @@ fn interval(text: &str) -> Result<Interval, String> {
     }
 }
 
-/// What a run is: written into its folder before anything else.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Job {
-    /// The recipe's name.
-    name: String,
-    /// The folder with the data, if it is not the recipe's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    data_dir: Option<PathBuf>,
-    /// The recipe, with the seed and the threshold of the command line.
-    recipe: Recipe,
-}
-
 pub fn run(args: Args) -> Result<()> {
     let (job, named) = match &args.resume {
         Some(folder) => (read_job(folder)?, Some(folder.as_path())),
@@ -202,7 +180,7 @@ fn new_job(args: &Args) -> Result<Job> {
     let (name, mut recipe) = Recipe::find(&args.recipe)?;
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     if let Some(floor) = args.min_accuracy {
-        recipe.search(floor);
+        recipe.pruning.search(floor);
         recipe.check().context("with --min-accuracy")?;
     }
     let data_dir = args.data_dir.as_deref();
@@ -212,27 +190,6 @@ fn new_job(args: &Args) -> Result<Job> {
             .with_context(|| format!("--data-dir {} is no folder", folder.display()))
     });
     Ok(Job { name, data_dir: data_dir.transpose()?, recipe })
-}
-
-fn read_job(folder: &Path) -> Result<Job> {
-    let file = folder.join(JOB);
-    let text = fs::read_to_string(&file)
-        .with_context(|| format!("{} holds no run to resume (no {JOB})", folder.display()))?;
-    let job: Job = toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
-    job.recipe.check().with_context(|| format!("in {}", file.display()))?;
-    Ok(job)
-}
-
-/// Held while a process works on a folder, so that no second one does.
-fn lock(folder: &Path) -> Result<fs::File> {
-    let file = fs::File::open(folder.join(JOB))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            bail!("another process is working on {}", folder.display())
-        }
-        Err(fs::TryLockError::Error(error)) => Err(error.into()),
-    }
 }
 
 fn load_data(recipe: &Recipe, folder: Option<&Path>) -> Result<Dataset> {
@@ -254,51 +211,6 @@ pub fn load_images(folder: Option<&Path>) -> Result<Dataset> {
     ensure!(folder.is_dir(), "--data-dir {} is no folder", folder.display());
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
     Ok(load_idx(folder, &name, &Device::Cpu)?)
-}
-
-/// The folder to write to: the one named, or a new one below `runs/`. From here on it is this run's:
-/// an empty `metrics.jsonl` says so to every other process.
-fn claim(named: Option<&Path>, name: &str, force: bool) -> Result<PathBuf> {
-    if let Some(folder) = named {
-        if !try_claim(folder, force)? {
-            let folder = folder.display();
-            bail!("{folder} already holds a run; pass --force to replace it or another --out");
-        }
-        return Ok(folder.to_owned());
-    }
-    for n in 1.. {
-        let folder = workspace::runs().join(match n {
-            1 => name.to_owned(),
-            n => format!("{name}-{n}"),
-        });
-        if try_claim(&folder, force)? {
-            return Ok(folder);
-        }
-    }
-    bail!("no folder name below {} is free", workspace::runs().display())
-}
-
-/// Whether `folder` was free (or was made so by force) and is this run's now.
-fn try_claim(folder: &Path, force: bool) -> Result<bool> {
-    let refused = || format!("cannot write to {}", folder.display());
-    let holds_a_run = FILES.iter().any(|file| folder.join(file).exists());
-    if holds_a_run && !force {
-        return Ok(false);
-    }
-    fs::create_dir_all(folder).with_context(refused)?;
-    for entry in fs::read_dir(folder).with_context(refused)? {
-        let path = entry.with_context(refused)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let left_by_a_kill = name.starts_with(".secateur-") && name.ends_with(".tmp");
-        if left_by_a_kill || FILES.contains(&name.as_str()) {
-            fs::remove_file(&path).with_context(refused)?;
-        }
-    }
-    match fs::File::create_new(folder.join(METRICS)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error).with_context(refused),
-    }
 }
 
 /// The recipe's network, freshly initialised.
@@ -328,14 +240,15 @@ fn build(recipe: &Recipe, data: &Dataset) -> Result<Box<dyn Network>> {
 fn assemble(recipe: &Recipe) -> Result<Run> {
     Ok(Run {
         criterion: recipe.criterion(),
-        pattern: recipe.pattern(),
+        pattern: recipe.pruning.pattern(),
         allocation: recipe.allocation(),
-        schedule: recipe.schedule()?,
+        schedule: recipe.pruning.schedule()?,
         rewind: recipe.rewind()?,
-        sparse: recipe.sparse()?,
+        sparse: recipe.pruning.sparse()?,
         training: recipe.training.clone(),
         retraining: recipe.retraining().clone(),
         distillation: recipe.distillation,
+        fold_dead: recipe.pruning.fold_dead,
         seed: recipe.seed,
     })
 }
@@ -352,7 +265,7 @@ fn save(
         ("data", data.name.clone()),
         ("features", data.features.to_string()),
         ("normalisation", serde_json::to_string(&data.normalisation)?),
-        ("pattern", recipe.pattern().to_string()),
+        ("pattern", recipe.pruning.pattern().to_string()),
         ("recipe", name.to_owned()),
         ("recipe_toml", toml::to_string(recipe)?),
         ("seed", recipe.seed.to_string()),
@@ -379,7 +292,7 @@ fn report(
 ) -> Result<Report> {
     let dense = measure::load(&out.join(DENSE))?;
     let pruned = measure::load_on_gemm(&out.join(PRUNED))?;
-    let pattern = recipe.pattern();
+    let pattern = recipe.pruning.pattern();
     let verified = verify(&out.join(PRUNED), &outcome.masks, pattern)?;
     let on_gemm = measure::load_on_gemm(&out.join(DENSE))?;
     let [candle, gemm, packed] =
