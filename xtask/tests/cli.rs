@@ -52,6 +52,7 @@ fn report(output: &Output) -> serde_json::Value {
 /// Latencies and resident memory are measured; nothing else may differ.
 fn without_measurements(mut report: serde_json::Value) -> serde_json::Value {
     report["candle_latency_ms"].take();
+    report["seconds"].take();
     for side in ["dense", "pruned"] {
         report[side]["latency_ms"].take();
         report[side]["rss_bytes"].take();

@@ -166,7 +166,14 @@ fn explain(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let mut quoted = error.message().split('`').skip(1).step_by(2);
     let nearest = quoted.next().and_then(|wrong| {
         quoted.max_by(|a, b| {
-            let closeness = |word| strsim::normalized_damerau_levenshtein(wrong, word);
+            // `lr` is short for `learning_rate`, however many letters that takes.
+            let short = |word: &str| {
+                word.split('_').filter_map(|part| part.chars().next()).eq(wrong.chars())
+            };
+            let closeness = |word: &str| match wrong.len() > 1 && short(word) {
+                true => 1.0,
+                false => strsim::normalized_damerau_levenshtein(wrong, word),
+            };
             closeness(a).total_cmp(&closeness(b))
         })
     });
