@@ -42,7 +42,7 @@ fn every_criterion_runs_through_the_whole_job() {
     let mut masks = std::collections::BTreeSet::new();
     for criterion in criteria {
         let name = criterion.name().to_owned();
-        let outcome = run(criterion, "0.6", 5, &split);
+        let outcome = run(criterion, "0.6", 8, &split);
         for (layer, mask) in &outcome.masks.masks {
             // Those that compare within rows or groups of columns round there.
             assert!((mask.density() - 0.4).abs() < 0.01, "{name} {layer}: {}", mask.density());

@@ -132,7 +132,8 @@ mod tests {
     /// Steps with and without a mask, in blocks and their rest, with and without a gradient.
     #[test]
     fn one_pass_is_a_step_and_a_cut() {
-        let build: [fn(BTreeMap<String, Var>) -> Box<dyn Optimizer>; 2] = [
+        type Build = fn(BTreeMap<String, Var>) -> Box<dyn Optimizer>;
+        let build: [Build; 2] = [
             |vars| Box::new(AdamW::new(vars, 0.1, 0.1).unwrap()),
             |vars| Box::new(Sgd::new(vars, 0.1, 0.9, 0.1).unwrap()),
         ];
