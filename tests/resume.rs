@@ -132,7 +132,7 @@ fn progress_of_another_run_and_damaged_progress_are_refused() {
     assert!(try_with(&run).is_err());
     // Whole as a file, but something is missing in it.
     let checkpoint = Checkpoint::from_bytes(whole).unwrap();
-    for prefix in ["now/", "best/", "dense/", "optimizer/", "mask-now/"] {
+    for prefix in ["now/", "best/", "dense/", "chosen/", "optimizer/", "mask-now/", "mask-best/"] {
         let mut less = checkpoint.clone();
         let name = less.tensors.keys().chain(less.masks.keys()).find(|n| n.starts_with(prefix));
         let name = name.unwrap_or_else(|| panic!("nothing under {prefix}")).clone();

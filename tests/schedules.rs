@@ -192,3 +192,29 @@ fn dead_units_leave_when_asked() {
         wrong.execute(Mlp::digits(2, &Device::Cpu).unwrap(), &split(), &mut ()).unwrap_err();
     assert!(matches!(error, TrainError::Combination(_)), "{error}");
 }
+
+/// What would fail after the dense training is refused before it.
+#[test]
+fn choices_that_do_not_go_together_are_refused_at_once() {
+    let tenth = |begin| {
+        let gradual = Gradual::new(Sparsity::new(0.9).unwrap(), Every::Steps(10)).unwrap();
+        Box::new(Gradual { begin, ..gradual })
+    };
+    let patient = Training { patience: Some(1), ..Training::adam(6, 64, 3e-3) };
+    let endless = Training::adam(usize::MAX, 64, 3e-3);
+    let ste = |decay| SparseTraining::StraightThrough { decay, every: 1 };
+    let network = Mlp::digits(2, &Device::Cpu).unwrap();
+    for (what, run) in [
+        ("late and patient", Run { rewind: Rewind::Step(5), training: patient, ..run("0.9") }),
+        ("late and gradual", Run { rewind: Rewind::Step(25), schedule: tenth(0.0), ..run("0.9") }),
+        ("endless", Run { training: endless, ..run("0.9") }),
+        ("a decay that grows", Run { sparse: ste(-0.1), ..run("2:4") }),
+        ("a decay that is none", Run { sparse: ste(f64::NAN), ..run("2:4") }),
+    ] {
+        assert!(run.check(&network, &split()).is_err(), "{what}");
+    }
+    // Straight through, and nothing cut at first: it goes.
+    let run = Run { sparse: ste(0.0), schedule: tenth(0.3), ..run("0.9") };
+    let (outcome, watch) = execute(&run);
+    assert!(watch.1.first().unwrap().step > 0 && (outcome.rounds[1].sparsity - 0.9).abs() < 1e-3);
+}

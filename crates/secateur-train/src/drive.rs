@@ -5,20 +5,23 @@
 //! in the midst of a leg; everything else is made again from the run, the seed and the data.
 
 use crate::{
-    Checkpointing, Epoch, Event, Moment, Observer, Phase, Rewind, Round, Run, Split, Stretch,
-    TrainError, Training,
+    Checkpointing, Epoch, Event, Moment, Observer, Phase, Rewind, Round, Run, SparseTraining,
+    Split, Stretch, TrainError, Training,
     distil::Teacher,
     observer::Change,
     progress::{Progress, Still},
     pruner::{self, Masks},
-    rewind::{Weights, restore, shuffled, snapshot, state},
+    rewind::{Weights, restore, restore_all, shuffled, snapshot, state},
     schedule::Aim,
     session::{Plan, Session, Task},
 };
-use candle_core::Device;
-use secateur_mask::Sparsity;
+use candle_core::{D, DType, Device, Tensor};
+use secateur_mask::{Mask, Sparsity};
 use secateur_nn::Network;
-use std::time::Instant;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Instant,
+};
 
 /// A run under way.
 pub(crate) struct Drive<'a, N> {
@@ -65,7 +68,10 @@ impl<'a, N: Network> Drive<'a, N> {
         checkpointing: Option<&'a Checkpointing>,
     ) -> Result<Self, TrainError> {
         let initial = snapshot(&state(&network))?;
-        let description = describe(run, &initial, split);
+        let description = match checkpointing {
+            Some(_) => describe(run, &initial, split)?,
+            None => String::new(),
+        };
         let mut progress = Progress::default();
         if let Some(Checkpointing { file, .. }) = checkpointing {
             let loaded = Progress::load(&description, file, &Device::Cpu)?;
@@ -124,8 +130,9 @@ impl<'a, N: Network> Drive<'a, N> {
             masks = saved.masks.clone();
             // Pruning gives every layer a mask; some of them would leave the others free.
             let all = pruner::weights(&self.network);
+            let may_be_none = masks.is_empty() && (leg.aim.is_none() || saved.dense.is_empty());
             if let Some(name) = all.keys().find(|name| !masks.contains_key(*name))
-                && !masks.is_empty()
+                && !may_be_none
             {
                 return Err(TrainError::State(format!("the mask of {name} is missing")));
             }
@@ -185,7 +192,13 @@ impl<'a, N: Network> Drive<'a, N> {
             Rewind::Random => Some(shuffled(&self.initial, run.seed, self.progress.rounds.len())?),
         };
         if let Some(weights) = weights {
-            restore(&state(&self.network), &weights)?;
+            restore_all(&state(&self.network), &weights)?;
+        }
+        if masks.is_empty() && run.sparse != SparseTraining::Masked {
+            // Nothing is cut yet, but all of it may be later.
+            for (name, var) in pruner::weights(&self.network) {
+                masks.insert(name, Mask::full(var.dims())?);
+            }
         }
         Ok((plan, masks))
     }
@@ -194,9 +207,10 @@ impl<'a, N: Network> Drive<'a, N> {
     fn go_to(&mut self, at: usize) -> Result<Masks, TrainError> {
         let still = match &self.progress.chosen {
             Some((chosen, still)) if *chosen == at => still.clone(),
-            _ => Still { weights: self.progress.dense.clone(), masks: Masks::new() },
+            _ if at == 0 => Still { weights: self.progress.dense.clone(), masks: Masks::new() },
+            _ => return Err(TrainError::State(format!("the network of round {at} is not there"))),
         };
-        restore(&state(&self.network), &still.weights)?;
+        restore_all(&state(&self.network), &still.weights)?;
         Ok(still.masks)
     }
 
@@ -232,11 +246,28 @@ impl<'a, N: Network> Drive<'a, N> {
     }
 }
 
-/// In words all that decides what a run comes to.
-fn describe(run: &Run, initial: &Weights, split: &Split) -> String {
+/// In words, and in one number for the data, all that decides what a run comes to.
+fn describe(run: &Run, initial: &Weights, split: &Split) -> Result<String, TrainError> {
+    let mut hasher = DefaultHasher::new();
+    let mut add = |tensor: &Tensor| -> Result<(), TrainError> {
+        for value in tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
+            value.to_bits().hash(&mut hasher);
+        }
+        Ok(())
+    };
+    for weight in initial.values() {
+        add(weight)?;
+    }
+    for part in [&split.train, &split.validation, &split.test] {
+        // Sums of rows: a hundredth of the numbers, and none that changes alone goes unseen.
+        add(&part.xs().flatten_from(1)?.sum(D::Minus1)?)?;
+        add(part.ys())?;
+    }
+    let contents = hasher.finish();
     let shapes: Vec<_> = initial.iter().map(|(name, weight)| (name, weight.dims())).collect();
     let samples = (split.train.len(), split.validation.len());
-    format!("secateur {}: {run:?}, {shapes:?}, {samples:?} samples", env!("CARGO_PKG_VERSION"))
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(format!("secateur {version}: {run:?}, {shapes:?}, {samples:?} samples, {contents:016x}"))
 }
 
 impl Observer for Recorder<'_> {

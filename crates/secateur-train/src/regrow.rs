@@ -8,7 +8,7 @@ use secateur_mask::Mask;
 
 /// Exchanges the share `exchanged` of what `mask` keeps of `weight`: those of the smallest magnitude go, as
 /// many of what was cut come back, those whose `gradient` is largest (Evci et al. 2020, algorithm 1) or, without
-/// one, random ones. Equal ones: the lower index stays, and comes back first.
+/// one, random ones. What has just gone does not come back at once, other than in the paper. Equal ones: the lower index stays, and comes back first.
 pub(crate) fn exchange(
     mask: &Mask,
     weight: &Tensor,

@@ -51,7 +51,7 @@ pub(crate) fn restore(
 ) -> Result<(), TrainError> {
     for (name, parameter) in parameters {
         if let Some(weight) = weights.get(name) {
-            parameter.set(weight)?;
+            parameter.set(&weight.to_device(parameter.device())?)?;
         }
     }
     Ok(())

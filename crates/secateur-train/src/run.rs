@@ -58,6 +58,9 @@ pub struct Run {
     pub seed: u64,
 }
 
+/// Steps of a round that a check plays through, at most.
+const MOST_PLAYED: usize = 1_000_000;
+
 impl Run {
     /// Magnitude, the same share of every layer, all at once, and the training repeated on what is left.
     pub fn new(target: Target, training: Training) -> Self {
@@ -113,7 +116,7 @@ impl Run {
         observer: &mut dyn Observer,
         checkpointing: Option<&Checkpointing>,
     ) -> Result<Outcome<N>, TrainError> {
-        self.check(split)?;
+        self.check(&network, split)?;
         // Not `probe`: what was once measured on this machine must not decide about bytes of a report.
         let dispatcher = Dispatcher::built_in()?;
         let (network, trained) =
@@ -133,8 +136,9 @@ impl Run {
         Pruner { criterion: &*self.criterion, pattern: self.pattern, allocation: &*self.allocation }
     }
 
-    /// Refuses now what would fail after the dense training.
-    fn check(&self, split: &Split) -> Result<(), TrainError> {
+    /// Refuses what would fail after hours of training: settings out of range, choices that do not go together,
+    /// data that is not there. [`Self::execute`] begins with it.
+    pub fn check<N: Network + ?Sized>(&self, network: &N, split: &Split) -> Result<(), TrainError> {
         self.training.check()?;
         self.retraining.check()?;
         if let Some(distillation) = self.distillation {
@@ -153,8 +157,16 @@ impl Run {
                 self.pattern
             )));
         }
-        if let SparseTraining::StraightThrough { .. } = self.sparse {
+        if self.fold_dead && network.chain().is_empty() {
+            let reason = "fold_dead needs a network that is a chain; this one says it is none";
+            return Err(TrainError::Combination(reason.into()));
+        }
+        if let SparseTraining::StraightThrough { decay, .. } = self.sparse {
             self.pruner().check_weights_suffice()?;
+            if !(decay.is_finite() && decay >= 0.0) {
+                let (what, value) = ("the decay of cut weights", decay.to_string());
+                return Err(TrainError::Setting { what, value, must: "0 or more" });
+            }
         }
         let epoch = split.train.len().div_ceil(self.routine().batch_size);
         let steps = self.routine().epochs.saturating_mul(epoch);
@@ -163,6 +175,18 @@ impl Run {
         {
             let (what, value) = ("the step rewound to", step.to_string());
             return Err(TrainError::Setting { what, value, must: "before the training's end" });
+        }
+        for training in [&self.training, self.routine()] {
+            let epoch = split.train.len().div_ceil(training.batch_size);
+            if training.epochs.saturating_mul(epoch) > u32::MAX as usize {
+                let (what, value) = ("epochs", training.epochs.to_string());
+                return Err(TrainError::Setting { what, value, must: "less than 2³² steps" });
+            }
+        }
+        if matches!(self.rewind, Rewind::Step(_)) && self.training.patience.is_some() {
+            let reason = "patience may end the dense training before the step that is rewound to; \
+                          leave one of them out";
+            return Err(TrainError::Combination(reason.into()));
         }
         self.check_events(steps, epoch)
     }
@@ -174,8 +198,19 @@ impl Run {
         let round = |sparsity| Round { name: String::new(), sparsity, validation: evaluation };
         let mut played = vec![round(0.0)];
         while let Some(aim) = self.schedule.next(&played) {
-            for step in 0..steps {
-                match self.schedule.event(aim.sparsity, Moment { step, steps, epoch }) {
+            // Events come early in a round or never, and nobody waits for a check.
+            for step in 0..steps.min(MOST_PLAYED) {
+                let event = self.schedule.event(aim.sparsity, Moment { step, steps, epoch });
+                if event.is_some()
+                    && let Rewind::Step(from) = self.rewind
+                    && (1..=from).contains(&step)
+                {
+                    return Err(TrainError::Combination(format!(
+                        "the schedule changes masks at step {step}, which a network rewound to a later step \
+                         never sees; let it cut at once, or rewind to an earlier step"
+                    )));
+                }
+                match event {
                     Some(Event::Prune(asked)) => self.check_sparsity(asked)?,
                     Some(Event::Exchange { .. }) => self.check_exchange()?,
                     None => {}

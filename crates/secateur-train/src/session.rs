@@ -12,7 +12,7 @@ use crate::{
     regrow,
     rewind::{Weights, check_all, restore, restore_all, snapshot, state},
 };
-use candle_core::backprop::GradStore;
+use candle_core::{Var, backprop::GradStore};
 use candle_nn::loss::cross_entropy;
 use rand::seq::SliceRandom;
 use secateur_criteria::seed;
@@ -216,6 +216,16 @@ impl<'a> Session<'a> {
         at: Position,
         saved: Saved,
     ) -> Result<(), TrainError> {
+        let here = (self.task.from_step..=self.steps).contains(&at.step);
+        let seen = (at.step as u64).saturating_mul(self.stretch.training.batch_size as u64);
+        if !here || at.samples as u64 > seen || at.best_step > at.step {
+            return Err(TrainError::State(
+                "the place where it was is nowhere in this phase".into(),
+            ));
+        }
+        for masks in [&saved.masks, &saved.best_masks] {
+            self.check_masks(network, masks)?;
+        }
         restore_all(&state(network), &saved.weights)?;
         match &mut self.hold {
             Hold::Masked(masked) => masked.load_state(&saved.optimizer)?,
@@ -230,6 +240,22 @@ impl<'a> Session<'a> {
         }
         self.at = at;
         Ok(())
+    }
+
+    /// Errors unless `masks` are those of every prunable weight, or of none where none need be cut.
+    fn check_masks<N: Network + ?Sized>(
+        &self,
+        network: &N,
+        masks: &Masks,
+    ) -> Result<(), TrainError> {
+        let all = pruner::weights(network);
+        let fits = |(name, var): (&String, &Var)| {
+            masks.get(name).is_some_and(|mask| mask.shape() == var.dims())
+        };
+        match masks.is_empty() || (masks.len() == all.len() && all.iter().all(fits)) {
+            true => Ok(()),
+            false => Err(TrainError::State("the masks do not fit the network".into())),
+        }
     }
 
     /// Cuts if the schedule says so; returns what it says about an exchange, which needs gradients.

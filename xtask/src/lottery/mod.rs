@@ -263,7 +263,8 @@ fn train(out: &Path, seeds: u64, jobs: usize, iterations: usize, controls: &[usi
 
 /// A seed in a process of its own: only there is it sure to have one thread.
 fn train_one(out: &Path, seed: u64, iterations: usize, controls: &[usize]) -> Result<()> {
-    let bar = progress::bar(&format!("seed {seed}"), plan(controls).len() * iterations);
+    let bar =
+        progress::bar(&format!("seed {seed}"), plan(controls).len().saturating_mul(iterations));
     let mut child = Command::new(measure::this_program()?)
         .env("RAYON_NUM_THREADS", "1")
         .arg("lottery-seed")

@@ -110,7 +110,7 @@ pub fn run(args: &SeedArgs) -> Result<()> {
         if !done.iter().any(|found| (found.kind, found.round) == (kind, round)) {
             let job = Job { kind, round, seed: args.seed, settings: &settings, folder: &folder };
             let widths = [data.features, 300, 100, data.classes];
-            done.push(job.run(&widths, &split, trained * settings.iterations)?);
+            done.push(job.run(&widths, &split, trained.saturating_mul(settings.iterations))?);
             let lines: Vec<String> =
                 done.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
             let text = lines.join("\n") + "\n";

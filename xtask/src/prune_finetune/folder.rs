@@ -18,8 +18,10 @@ pub const REPORT: &str = "report.json";
 pub const JOB: &str = "run.toml";
 /// How far it has got; gone once the report is there.
 pub const PROGRESS: &str = "progress.safetensors";
-/// Everything that a run writes, the report last.
-const FILES: [&str; 8] = [METRICS, JOB, PROGRESS, DENSE, PRUNED, MASKS, PAGE, REPORT];
+/// Locked by the process that works on the folder; it stays.
+const LOCK: &str = "lock";
+/// Everything that a run writes. What says that it is finished goes first when it is replaced.
+const FILES: [&str; 8] = [REPORT, PAGE, JOB, PROGRESS, METRICS, DENSE, PRUNED, MASKS];
 
 /// What a run is: written into its folder before anything else.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,59 +45,71 @@ pub fn read_job(folder: &Path) -> Result<Job> {
     Ok(job)
 }
 
-/// Held while a process works on a folder, so that no second one does.
-pub fn lock(folder: &Path) -> Result<fs::File> {
-    let file = fs::File::open(folder.join(JOB))?;
+/// Held while a process works on a folder, so that no second one does; `None` if one does.
+fn try_lock(folder: &Path) -> Result<Option<fs::File>> {
+    let refused = || format!("cannot write to {}", folder.display());
+    let options = fs::OpenOptions::new().create(true).append(true).open(folder.join(LOCK));
+    let file = options.with_context(refused)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            bail!("another process is working on {}", folder.display())
-        }
-        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(refused),
     }
 }
 
-/// The folder to write to: the one named, or a new one below `runs/`. From here on it is this run's:
-/// an empty `metrics.jsonl` says so to every other process.
-pub fn claim(named: Option<&Path>, name: &str, force: bool) -> Result<PathBuf> {
+/// The lock of a folder whose run goes on.
+pub fn lock(folder: &Path) -> Result<fs::File> {
+    match try_lock(folder)? {
+        Some(lock) => Ok(lock),
+        None => bail!("another process is working on {}", folder.display()),
+    }
+}
+
+/// The folder to write to, with its lock: the one named, or a new one below `runs/`.
+pub fn claim(named: Option<&Path>, name: &str, force: bool) -> Result<(PathBuf, fs::File)> {
     if let Some(folder) = named {
-        if !try_claim(folder, force)? {
-            let folder = folder.display();
-            bail!("{folder} already holds a run; pass --force to replace it or another --out");
-        }
-        return Ok(folder.to_owned());
+        let folder = folder.to_owned();
+        return match try_claim(&folder, force)? {
+            Some(lock) => Ok((folder, lock)),
+            None => bail!(
+                "{} already holds a run; pass --force to replace it (not while it runs) or another --out",
+                folder.display()
+            ),
+        };
     }
     for n in 1.. {
         let folder = workspace::runs().join(match n {
             1 => name.to_owned(),
             n => format!("{name}-{n}"),
         });
-        if try_claim(&folder, force)? {
-            return Ok(folder);
+        if let Some(lock) = try_claim(&folder, force)? {
+            return Ok((folder, lock));
         }
     }
     bail!("no folder name below {} is free", workspace::runs().display())
 }
 
-/// Whether `folder` was free (or was made so by force) and is this run's now.
-fn try_claim(folder: &Path, force: bool) -> Result<bool> {
+/// The lock of `folder`, if it was free or was made so by force.
+fn try_claim(folder: &Path, force: bool) -> Result<Option<fs::File>> {
     let refused = || format!("cannot write to {}", folder.display());
-    let holds_a_run = FILES.iter().any(|file| folder.join(file).exists());
-    if holds_a_run && !force {
-        return Ok(false);
+    let holds_a_run = || FILES.iter().any(|file| folder.join(file).exists());
+    if holds_a_run() && !force {
+        return Ok(None);
     }
     fs::create_dir_all(folder).with_context(refused)?;
+    let Some(lock) = try_lock(folder)? else { return Ok(None) };
+    if holds_a_run() && !force {
+        return Ok(None);
+    }
+    for file in FILES.into_iter().map(|file| folder.join(file)).filter(|file| file.exists()) {
+        fs::remove_file(file).with_context(refused)?;
+    }
     for entry in fs::read_dir(folder).with_context(refused)? {
         let path = entry.with_context(refused)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let left_by_a_kill = name.starts_with(".secateur-") && name.ends_with(".tmp");
-        if left_by_a_kill || FILES.contains(&name.as_str()) {
+        if name.starts_with(".secateur-") && name.ends_with(".tmp") {
             fs::remove_file(&path).with_context(refused)?;
         }
     }
-    match fs::File::create_new(folder.join(METRICS)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error).with_context(refused),
-    }
+    Ok(Some(lock))
 }

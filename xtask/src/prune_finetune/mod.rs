@@ -119,30 +119,30 @@ pub fn run(args: Args) -> Result<()> {
         .context("`validation` in the recipe does not fit the data")?;
     let network = build(recipe, &data)?;
     Dispatcher::built_in()?;
-    let out = match (&args.resume, named) {
+    let choices = assemble(recipe)?;
+    choices.check(&network, &split)?;
+    let (out, _lock) = match (&args.resume, named) {
         (Some(folder), _) if folder.join(REPORT).exists() => {
             progress::tell(&format!("the run in {} is finished", folder.display()));
             return Ok(());
         }
-        (Some(folder), _) => folder.clone(),
+        (Some(folder), _) => (folder.clone(), lock(folder)?),
         (None, named) => {
             let folder = match &job.data_dir {
                 Some(_) => format!("{name}-{}-seed{}", data.name, recipe.seed),
                 None => format!("{name}-seed{}", recipe.seed),
             };
-            let out = claim(named, &folder, args.force)?;
+            let (out, lock) = claim(named, &folder, args.force)?;
             write_atomically(&out.join(JOB), toml::to_string(&job)?.as_bytes())?;
-            out
+            (out, lock)
         }
     };
-    let _lock = lock(&out)?;
     info!("{name}, seed {}: {} -> {}", recipe.seed, recipe.about, out.display());
 
     let start = Instant::now();
     let mut watcher = Watcher::new(out.join(METRICS));
     let checkpointing = Checkpointing { file: out.join(PROGRESS), every: args.checkpoint_every };
-    let outcome =
-        assemble(recipe)?.execute_resumable(network, &split, &mut watcher, &checkpointing)?;
+    let outcome = choices.execute_resumable(network, &split, &mut watcher, &checkpointing)?;
     save(&outcome, name, recipe, &data, &out)?;
     let epochs = watcher.finish()?;
     let seconds = start.elapsed().as_secs_f64();

@@ -99,7 +99,7 @@ impl Optimizer for AdamW {
         gradients: &GradStore,
         masks: &BTreeMap<String, Mask>,
     ) -> Result<(), TrainError> {
-        self.steps += 1;
+        self.steps = self.steps.saturating_add(1);
         let power = f64::from(self.steps);
         let (correction1, correction2) = (1.0 - BETA1.powf(power), 1.0 - BETA2.powf(power));
         let (rate, keep) = (self.learning_rate, 1.0 - self.learning_rate * self.weight_decay);

@@ -43,15 +43,24 @@ impl MinAccuracy {
         round.validation.accuracy >= self.floor
     }
 
-    fn last_met(&self, done: &[Round]) -> Option<usize> {
-        done.iter().rposition(|round| self.meets(round))
+    /// The sparsest network so far that meets the floor, and how many rounds did not better it: those that
+    /// missed the floor, and those that could cut no more.
+    fn standing(&self, done: &[Round]) -> Option<(usize, usize)> {
+        let (mut best, mut misses) = (None, 0);
+        for (at, round) in done.iter().enumerate() {
+            let further = best.is_none_or(|best: usize| round.sparsity > done[best].sparsity);
+            match self.meets(round) && further {
+                true => best = Some(at),
+                false => misses += 1,
+            }
+        }
+        best.map(|best| (best, misses))
     }
 }
 
 impl Schedule for MinAccuracy {
     fn next(&self, done: &[Round]) -> Option<Aim> {
-        let from = self.last_met(done)?;
-        let misses = done.iter().filter(|round| !self.meets(round)).count();
+        let (from, misses) = self.standing(done)?;
         if misses >= self.misses.max(1) || done.len() > MOST_ROUNDS {
             return None;
         }
@@ -62,9 +71,9 @@ impl Schedule for MinAccuracy {
 
     fn result(&self, done: &[Round]) -> Result<usize, TrainError> {
         let best = done.first().map_or(0.0, |dense| dense.validation.accuracy);
-        match self.last_met(done) {
-            None | Some(0) => Err(TrainError::Threshold { floor: self.floor, dense: best }),
-            Some(met) => Ok(met),
+        match self.standing(done) {
+            None | Some((0, _)) => Err(TrainError::Threshold { floor: self.floor, dense: best }),
+            Some((met, _)) => Ok(met),
         }
     }
 }
@@ -87,6 +96,18 @@ mod tests {
         assert_eq!(walked.iter().filter(|(_, accuracy)| *accuracy < 0.95).count(), 4);
         let found = walked[schedule.result(&history(&walked)).unwrap()].0;
         assert!((0.966..=0.97).contains(&found), "{found}: {walked:?}");
+    }
+
+    /// Rounding, or nothing left to cut: the same sparsity again and again.
+    #[test]
+    fn a_search_that_gets_no_further_ends() {
+        let schedule = MinAccuracy::new(0.5).unwrap();
+        let mut walked = vec![(0.0, 0.98)];
+        while schedule.next(&history(&walked)).is_some() {
+            walked.push((0.5, 0.97));
+        }
+        assert_eq!(walked.len(), 1 + 1 + 4);
+        assert_eq!(schedule.result(&history(&walked)).unwrap(), 1);
     }
 
     #[test]
