@@ -39,7 +39,7 @@ Shipped recipes:
   lenet-5-280x               the same, 280 times fewer
   lenet-5-2of4               every layer 2:4, the training repeated
   lenet-5-2of4-sr-ste        every layer 2:4 from scratch
-  conv-net-filters           with batch normalisation, half of all filters gone (Li et al. 2017)
+  conv-net                   with batch normalisation, 8 times fewer parameters
 
 Examples:
   cargo xtask prune-finetune

@@ -256,7 +256,7 @@ rounds = 5
     fn an_unknown_recipe_lists_the_shipped_ones() {
         let error = Recipe::find("lenet-5000").unwrap_err().to_string();
         assert!(
-            error.contains("shipped are conv-net-filters, digits-2of4, lenet-300-100"),
+            error.contains("shipped are conv-net, digits-2of4, lenet-300-100"),
             "{error}"
         );
     }
