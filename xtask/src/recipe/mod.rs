@@ -255,9 +255,6 @@ rounds = 5
     #[test]
     fn an_unknown_recipe_lists_the_shipped_ones() {
         let error = Recipe::find("lenet-5000").unwrap_err().to_string();
-        assert!(
-            error.contains("shipped are conv-net, digits-2of4, lenet-300-100"),
-            "{error}"
-        );
+        assert!(error.contains("shipped are conv-net, digits-2of4, lenet-300-100"), "{error}");
     }
 }
