@@ -102,6 +102,23 @@ fn every_rewinding_begins_where_it_says() {
     assert!(drawn.iter().all(|w| *w == 0.0 || initial[name].contains(w)), "another distribution");
 }
 
+/// Masks are chosen from the weights behind them, so those left behind by rewinding have no say.
+#[test]
+fn straight_through_begins_with_the_masks_of_the_weights_it_begins_with() {
+    let never = SparseTraining::StraightThrough { decay: 0.0, every: usize::MAX };
+    let still = Training::adam(1, 64, 1e-30);
+    let masks = |rewind, sparse, training: Training| {
+        let retraining = still.clone();
+        execute(&Run { rewind, sparse, retraining, training, ..run("2:4") }).0.masks.masks
+    };
+    let learning = Training::adam(2, 64, 3e-3);
+    let of_trained = masks(Rewind::Initial, SparseTraining::Masked, learning.clone());
+    let of_initial = masks(Rewind::None, SparseTraining::Masked, still.clone());
+    let from_scratch = masks(Rewind::Initial, never, learning);
+    assert_eq!(from_scratch, of_initial);
+    assert_ne!(from_scratch, of_trained);
+}
+
 /// Rewound to a step with nothing cut, the same training gives the same network.
 #[test]
 fn late_rewinding_repeats_the_rest_of_the_training() {

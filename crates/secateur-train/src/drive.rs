@@ -191,16 +191,25 @@ impl<'a, N: Network> Drive<'a, N> {
             Rewind::Step(_) => Some(self.progress.early.clone()),
             Rewind::Random => Some(shuffled(&self.initial, run.seed, self.progress.rounds.len())?),
         };
+        let rewound = weights.is_some();
         if let Some(weights) = weights {
             restore_all(&state(&self.network), &weights)?;
         }
-        if masks.is_empty() && run.sparse != SparseTraining::Masked {
-            // Nothing is cut yet, but all of it may be later.
-            for (name, var) in pruner::weights(&self.network) {
-                masks.insert(name, Mask::full(var.dims())?);
-            }
+        if run.sparse != SparseTraining::Masked && (rewound || masks.is_empty()) {
+            masks = self.masks_of_now(plan.now)?;
         }
         Ok((plan, masks))
+    }
+
+    /// The masks that straight-through training begins with: those of the weights behind them, or full ones
+    /// where nothing is cut yet, as all of it may be later.
+    fn masks_of_now(&self, sparsity: Sparsity) -> Result<Masks, TrainError> {
+        let weights = pruner::weights(&self.network).into_iter();
+        if sparsity == Sparsity::DENSE {
+            return weights.map(|(name, var)| Ok((name, Mask::full(var.dims())?))).collect();
+        }
+        let weights = weights.map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        self.run.pruner().choose(&weights, sparsity)
     }
 
     /// Leaves the network with the weights that it had after round `at`, and returns its masks.
