@@ -1,8 +1,9 @@
 //! Does every way of cutting, going on and training sparse do what its paper says, through the whole job?
 
 use secateur::{
+    criteria::Spare,
     prelude::*,
-    train::{Change, ConstantWithRegrowth, Epoch, MinAccuracy, Split, TrainError},
+    train::{Change, ConstantWithRegrowth, Epoch, MinAccuracy, Proof, Split, TrainError, logits},
 };
 use std::collections::BTreeMap;
 
@@ -208,6 +209,29 @@ fn dead_units_leave_when_asked() {
     let error =
         wrong.execute(Mlp::digits(2, &Device::Cpu).unwrap(), &split(), &mut ()).unwrap_err();
     assert!(matches!(error, TrainError::Combination(_)), "{error}");
+}
+
+/// Whole units go, and what computes the same without them is handed out: half of each hidden layer, all outputs.
+#[test]
+fn pruned_units_leave_a_smaller_dense_network() {
+    let spare = |name| Box::new(Spare::new([name], Box::new(Uniform)));
+    let units = Run { allocation: spare("fc3.weight"), ..run("channel@0.5") };
+    let (outcome, _) = execute(&units);
+    let dispatcher = Dispatcher::built_in().unwrap();
+    let smaller = Mlp::load(outcome.shrunk.as_ref().unwrap(), &dispatcher, &Device::Cpu).unwrap();
+    let shapes: Vec<Vec<usize>> =
+        smaller.layers().values().map(|layer| layer.shape().to_vec()).collect();
+    assert_eq!(shapes, [[64, 64], [64, 64], [10, 64]]);
+    let samples = &split().validation;
+    let [small, pruned] = [&smaller, &outcome.network].map(|net| logits(net, samples).unwrap());
+    assert!(Proof::of(&small, &pruned).unwrap().holds());
+    assert!(outcome.pruned_test.accuracy > 0.85, "{}", outcome.pruned_test.accuracy);
+
+    assert!(execute(&run("2:4")).0.shrunk.is_none(), "no unit has gone");
+    let network = Mlp::digits(2, &Device::Cpu).unwrap();
+    let unknown = Run { allocation: spare("fc4.weight"), ..run("channel@0.5") };
+    let error = unknown.check(&network, &split()).unwrap_err().to_string();
+    assert!(error.contains("fc4.weight") && error.contains("fc3.weight"), "{error}");
 }
 
 /// What would fail after the dense training is refused before it.

@@ -27,6 +27,9 @@ pub struct Report {
     pub candle_latency_ms: Latency,
     /// The pruned network, packed.
     pub pruned: Pruned,
+    /// The smaller dense network, where whole units were pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shrunk: Option<Shrunk>,
     /// That packing changed nothing.
     pub proof: Proof,
     /// What every stretch of training came to on validation samples, the dense one first.
@@ -75,4 +78,26 @@ pub struct Pruned {
     pub verified: bool,
     /// The kernels that run a large batch.
     pub kernel: String,
+}
+
+/// The network without the units that were pruned, dense.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shrunk {
+    /// Weights and biases.
+    pub parameters: usize,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Milliseconds for a forward pass.
+    pub latency_ms: Timed,
+    /// That it computes what the pruned network does, on validation samples.
+    pub proof: Proof,
+}
+
+/// Two latencies on the same kernels, taken in turns.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Timed {
+    /// The dense network's.
+    pub dense: Latency,
+    /// The smaller one's.
+    pub shrunk: Latency,
 }

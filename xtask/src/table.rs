@@ -107,8 +107,8 @@ pub fn rows(report: &Report) -> Vec<Row> {
 }
 
 /// What the numbers are of, and what was proved.
-pub fn notes(report: &Report) -> [String; 3] {
-    [
+pub fn notes(report: &Report) -> Vec<String> {
+    let mut notes = vec![
         format!(
             "{} seed {}: {} on {}, {} test samples; kernel: {}",
             report.recipe,
@@ -130,7 +130,23 @@ pub fn notes(report: &Report) -> [String; 3] {
             ms(report.candle_latency_ms.batch1),
             ms(report.candle_latency_ms.batch_large),
         ),
-    ]
+    ];
+    if let Some(shrunk) = &report.shrunk {
+        let (before, after) = (shrunk.latency_ms.dense, shrunk.latency_ms.shrunk);
+        notes.push(format!(
+            "shrunk.safetensors is the same network, dense, without the units that are gone: {} parameters, \
+             {}, batch 1 in {} ({:.2}x), batch {} in {} ({:.2}x); logits differ by {:.1e} at most",
+            count(shrunk.parameters),
+            bytes(shrunk.bytes),
+            ms(after.batch1),
+            before.batch1 / after.batch1,
+            report.batch_large,
+            ms(after.batch_large),
+            before.batch_large / after.batch_large,
+            shrunk.proof.difference,
+        ));
+    }
+    notes
 }
 
 fn bytes(n: u64) -> String {
@@ -198,6 +214,7 @@ pub mod tests {
                 kernel: "2:4 avx512".into(),
             },
             candle_latency_ms: side(1_067_000, 0.5).latency_ms,
+            shrunk: None,
             proof: Proof { difference: 4.1e-7, samples: 10_000, disagreements: 0 },
             rounds: Vec::new(),
             chosen: 0,

@@ -97,6 +97,30 @@ fn the_same_seed_gives_the_same_bytes_and_the_report_says_everything() {
     assert!(read("one") != read("three"), "another seed gave the same weights");
 }
 
+/// Filter pruning: the smaller network is written, the same function, and the report says how small.
+#[test]
+fn whole_units_leave_a_smaller_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = SHORT.replace("pattern = \"2:4\"", "pattern = \"channel\"\nsparsity = 0.5");
+    let run = |spare: &str, out: &str| {
+        fs::write(folder.path().join("units.toml"), format!("{recipe}spare = [{spare:?}]\n"))
+            .unwrap();
+        let args = ["prune-finetune", "--recipe", "units.toml", "--out", out, "--json"];
+        xtask(&args).current_dir(folder.path()).output().unwrap()
+    };
+    let units = report(&run("fc3.weight", "units"));
+    let parameters = |side: &str| units[side]["parameters"].as_u64().unwrap();
+    assert_eq!((parameters("dense"), parameters("shrunk")), (26_122, 8_970));
+    assert_eq!(units["shrunk"]["proof"]["disagreements"], 0);
+    let bytes = fs::metadata(folder.path().join("units/shrunk.safetensors")).unwrap().len();
+    assert_eq!(units["shrunk"]["bytes"], bytes);
+
+    let refused = run("fc9.weight", "refused");
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && stderr.contains("no such layer to spare"), "{stderr}");
+    assert!(!folder.path().join("refused").exists());
+}
+
 #[test]
 fn a_run_is_not_overwritten_without_force() {
     let folder = tempfile::tempdir().unwrap();

@@ -58,7 +58,7 @@ mod taylor;
 mod wanda;
 
 pub use allocation::{
-    Allocation, Budgets, Erk, Global, Lamp, LayerScores, Owl, Sensitivity, Uniform,
+    Allocation, Budgets, Erk, Global, Lamp, LayerScores, Owl, Sensitivity, Spare, Uniform,
 };
 pub use alps::Alps;
 pub use criterion::{Criterion, Cut};

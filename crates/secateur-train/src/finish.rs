@@ -9,7 +9,7 @@ use crate::{
 };
 use secateur_kernels::Dispatcher;
 use secateur_mask::Pattern;
-use secateur_nn::{Network, fold_dead, weight_name};
+use secateur_nn::{Network, fold_dead, shrink, weight_name};
 use secateur_storage::{Checkpoint, Dense, Format, Packed};
 
 /// Takes out the units that nobody needs any more if that is wanted, packs what the masks keep, proves it,
@@ -36,6 +36,8 @@ pub(crate) fn finish<N: Network>(
             }
         }
     }
+    let whole_units = matches!(pattern, Pattern::Channel(_)) && !network.chain().is_empty();
+    let shrunk = if whole_units { Some(shrink(&network)?) } else { None };
     let (pruned, mask_file) = pack(&snapshot(&state(&network))?, &masks, pattern)?;
     let dense_test = judge(&network, &dense, split)?;
     let masked_logits = logits(&network, &split.test)?;
@@ -51,8 +53,18 @@ pub(crate) fn finish<N: Network>(
     let proof = Proof::of(&packed_logits, &masked_logits)?;
     let pruned_test = Evaluation::of(&packed_logits, split.test.ys())?;
     let (dense, _) = pack(&dense, &Masks::new(), pattern)?;
-    let masks = mask_file;
-    Ok(Outcome { network, dense, pruned, masks, dense_test, pruned_test, proof, rounds, chosen })
+    Ok(Outcome {
+        network,
+        dense,
+        pruned,
+        masks: mask_file,
+        shrunk,
+        dense_test,
+        pruned_test,
+        proof,
+        rounds,
+        chosen,
+    })
 }
 
 /// Packs what the masks keep, by way of the bytes of the file: every claim is proved twice.

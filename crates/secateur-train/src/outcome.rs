@@ -20,6 +20,9 @@ pub struct Outcome<N> {
     pub pruned: Checkpoint,
     /// The masks, with their patterns.
     pub masks: Checkpoint,
+    /// Where whole units were pruned ([`Pattern::Channel`](secateur_mask::Pattern::Channel)) of a network that is a
+    /// chain: the smaller dense network that computes the same ([`shrink`](secateur_nn::shrink)).
+    pub shrunk: Option<Checkpoint>,
     /// The dense network, judged by the test samples.
     pub dense_test: Evaluation,
     /// The packed network, judged by the same.
@@ -50,8 +53,8 @@ impl Proof {
         self.difference <= TOLERANCE && self.disagreements == 0
     }
 
-    /// Compares logits `[n, classes]`.
-    pub(crate) fn of(packed: &Tensor, masked: &Tensor) -> Result<Self, TrainError> {
+    /// Compares logits `[n, classes]` of two networks for the same samples.
+    pub fn of(packed: &Tensor, masked: &Tensor) -> Result<Self, TrainError> {
         let scale = masked.abs()?.max_keepdim(D::Minus1)?.maximum(f32::MIN_POSITIVE)?;
         let relative = (packed - masked)?.abs()?.broadcast_div(&scale)?;
         let values = relative.flatten_all()?.to_vec1::<f32>()?;

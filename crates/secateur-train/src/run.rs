@@ -2,10 +2,12 @@
 
 use crate::{
     Checkpointing, DataError, Distillation, Evaluation, Event, Moment, Observer, OneShot, Outcome,
-    Rewind, Round, Schedule, SparseTraining, Split, TrainError, Training, drive::Drive,
-    finish::finish, pruner::Pruner,
+    Rewind, Round, Schedule, SparseTraining, Split, TrainError, Training,
+    drive::Drive,
+    finish::finish,
+    pruner::{self, Pruner},
 };
-use secateur_criteria::{Allocation, Criterion, Magnitude, Uniform};
+use secateur_criteria::{Allocation, Criterion, Layer, LayerScores, Magnitude, Uniform};
 use secateur_kernels::Dispatcher;
 use secateur_mask::{MaskError, Pattern, Sparsity, Target};
 use secateur_nn::Network;
@@ -188,7 +190,27 @@ impl Run {
                           leave one of them out";
             return Err(TrainError::Combination(reason.into()));
         }
+        self.check_allocation(network)?;
         self.check_events(steps, epoch)
+    }
+
+    /// Shares the first target out among the layers as they are, to hear what speaks against it: a layer of a
+    /// name that is not there, a shape that the pattern cannot cut. What weighs on it later may be other scores,
+    /// so the criterion is not asked.
+    fn check_allocation<N: Network + ?Sized>(&self, network: &N) -> Result<(), TrainError> {
+        let judged = Evaluation { loss: 0.0, accuracy: 1.0, samples: 1 };
+        let dense = Round { name: String::new(), sparsity: 0.0, validation: judged };
+        let Some(aim) = self.schedule.next(&[dense]) else { return Ok(()) };
+        let weights = pruner::weights(network);
+        let scored: Vec<LayerScores<'_>> = weights
+            .iter()
+            .map(|(name, var)| {
+                let scores = move || Magnitude.checked_scores(&Layer::new(name, var));
+                LayerScores::new(name, var.dims(), scores)
+            })
+            .collect();
+        self.allocation.allocate(&scored, self.pattern, aim.sparsity)?;
+        Ok(())
     }
 
     /// Plays the schedule through: a pattern that fixes its sparsity is cut to that one or not at all, and only

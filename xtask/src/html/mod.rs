@@ -102,7 +102,7 @@ fn questions(report: &Report) -> String {
         html += "</tbody>\n";
     }
     html += "</table></div>\n<p class=\"note\">";
-    html += &table::notes(report).map(|note| escape(&note)).join(".<br>");
+    html += &table::notes(report).iter().map(|note| escape(note)).collect::<Vec<_>>().join(".<br>");
     html + ".</p>\n"
 }
 

@@ -11,6 +11,8 @@ use std::{
 pub const DENSE: &str = "dense.safetensors";
 pub const PRUNED: &str = "pruned.safetensors";
 pub const MASKS: &str = "masks.safetensors";
+/// Without the units that are gone, where whole units were pruned.
+pub const SHRUNK: &str = "shrunk.safetensors";
 pub const METRICS: &str = "metrics.jsonl";
 pub const PAGE: &str = "report.html";
 pub const REPORT: &str = "report.json";
@@ -21,7 +23,7 @@ pub const PROGRESS: &str = "progress.safetensors";
 /// Locked by the process that works on the folder; it stays.
 const LOCK: &str = "lock";
 /// Everything that a run writes. What says that it is finished goes first when it is replaced.
-const FILES: [&str; 8] = [REPORT, PAGE, JOB, PROGRESS, METRICS, DENSE, PRUNED, MASKS];
+const FILES: [&str; 9] = [REPORT, PAGE, JOB, PROGRESS, METRICS, DENSE, PRUNED, MASKS, SHRUNK];
 
 /// What a run is: written into its folder before anything else.
 #[derive(Debug, Serialize, Deserialize)]

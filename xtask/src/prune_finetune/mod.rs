@@ -1,6 +1,7 @@
 //! `cargo xtask prune-finetune`: the main job, from a recipe to five answers.
 
 mod folder;
+mod shrunk;
 
 use crate::{
     html,
@@ -12,7 +13,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use folder::{
-    DENSE, JOB, Job, MASKS, METRICS, PAGE, PROGRESS, PRUNED, REPORT, claim, lock, read_job,
+    DENSE, JOB, Job, MASKS, METRICS, PAGE, PROGRESS, PRUNED, REPORT, SHRUNK, claim, lock, read_job,
 };
 use secateur::{
     nn::{ConvNet, LeNet5, Mlp, Network, count_nonzero, count_parameters},
@@ -40,6 +41,7 @@ Shipped recipes:
   lenet-5-2of4               every layer 2:4, the training repeated
   lenet-5-2of4-sr-ste        every layer 2:4 from scratch
   conv-net                   with batch normalisation, 8 times fewer parameters
+  conv-net-filters           the same, half of its filters gone: a smaller dense network
 
 Examples:
   cargo xtask prune-finetune
@@ -273,7 +275,8 @@ fn save(
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     let files = [(DENSE, &outcome.dense), (PRUNED, &outcome.pruned), (MASKS, &outcome.masks)];
-    for (file, checkpoint) in files {
+    let shrunk = outcome.shrunk.iter().map(|shrunk| (SHRUNK, shrunk));
+    for (file, checkpoint) in files.into_iter().chain(shrunk) {
         let checkpoint = Checkpoint { metadata: metadata.clone(), ..checkpoint.clone() };
         checkpoint.save(&out.join(file))?;
     }
@@ -332,6 +335,7 @@ fn report(
             verified: verified && outcome.proof.holds(),
             kernel: kernels.into_iter().collect::<Vec<_>>().join(" + "),
         },
+        shrunk: shrunk::report(out, &out.join(DENSE), &split.validation)?,
         proof: outcome.proof,
         rounds: outcome.rounds.clone(),
         chosen: outcome.chosen,

@@ -7,7 +7,7 @@ pub use pruning::Pruning;
 use crate::{methods::CriterionName, workspace};
 use anyhow::{Context, Result, anyhow, bail};
 use secateur::{
-    criteria::{Allocation, Criterion, Refit},
+    criteria::{Allocation, Criterion, Refit, Spare},
     train::{Distillation, Rewind, Training},
 };
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,8 @@ impl Recipe {
 
     /// How much of each layer goes.
     pub fn allocation(&self) -> Box<dyn Allocation> {
-        self.pruning.allocation.allocation()
+        let (spare, allocation) = (&self.pruning.spare, self.pruning.allocation.allocation());
+        if spare.is_empty() { allocation } else { Box::new(Spare::new(spare, allocation)) }
     }
 }
 
@@ -255,6 +256,9 @@ rounds = 5
     #[test]
     fn an_unknown_recipe_lists_the_shipped_ones() {
         let error = Recipe::find("lenet-5000").unwrap_err().to_string();
-        assert!(error.contains("shipped are conv-net, digits-2of4, lenet-300-100"), "{error}");
+        assert!(
+            error.contains("shipped are conv-net, conv-net-filters, digits-2of4, lenet-300-100"),
+            "{error}"
+        );
     }
 }

@@ -26,6 +26,10 @@ pub struct Pruning {
     /// How much of each layer goes.
     #[serde(default)]
     pub allocation: AllocationName,
+    /// Weights that stay dense, by name, such as the output layer's `fc3.weight`; `sparsity` is the share of the
+    /// others then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spare: Vec<String>,
     /// The share of weights that goes in all; `N:M` knows it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<Sparsity>,

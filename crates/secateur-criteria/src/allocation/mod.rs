@@ -8,6 +8,7 @@
 //! | [`Owl`] | more outliers its scores have | scores |
 //! | [`Erk`] | smaller it is | shapes |
 //! | [`Sensitivity`] | more the network's quality suffers from cutting it | measurements |
+//! | [`Spare`] | (all, of the layers named; the others as another allocation says) | names |
 
 mod balance;
 mod erk;
@@ -16,6 +17,7 @@ mod global;
 mod lamp;
 mod owl;
 mod sensitivity;
+mod spare;
 mod uniform;
 
 pub use erk::Erk;
@@ -23,6 +25,7 @@ pub use global::Global;
 pub use lamp::Lamp;
 pub use owl::Owl;
 pub use sensitivity::Sensitivity;
+pub use spare::Spare;
 pub use uniform::Uniform;
 
 use crate::CriterionError;

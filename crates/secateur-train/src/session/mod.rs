@@ -1,24 +1,27 @@
 //! How does a network learn, step by step, dense or sparse? One stretch of training that can be left at any
 //! step and taken up again.
 
+mod saved;
+
+pub(crate) use saved::{Position, Saved};
+
 use crate::{
-    Change, Epoch, Evaluation, Event, Moment, Observer, Optimizer, Phase, Regrow, Schedule,
-    SparseTraining, Split, Stretch, TrainError,
+    Change, Epoch, Evaluation, Event, Moment, Observer, Phase, Regrow, Schedule, SparseTraining,
+    Split, Stretch, TrainError,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
     hold::{Hold, penalise},
     pruner::{self, Masks, Pruner},
     regrow,
-    rewind::{Weights, check_all, restore, restore_all, snapshot, state},
+    rewind::{Weights, restore, snapshot, state},
 };
-use candle_core::{Var, backprop::GradStore};
+use candle_core::backprop::GradStore;
 use candle_nn::loss::cross_entropy;
 use rand::seq::SliceRandom;
 use secateur_criteria::seed;
 use secateur_mask::Sparsity;
 use secateur_nn::{Dropout, Network};
-use serde::{Deserialize, Serialize};
 
 /// What a [`Session`] does besides what a [`Stretch`] says.
 #[derive(Debug, Default)]
@@ -59,39 +62,11 @@ pub(crate) struct Session<'a> {
     input_dropout: Dropout,
 }
 
-/// Everything about a session that is a number.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    /// Steps done.
-    pub step: usize,
-    /// The sparsity last pruned to, in this stretch or at its beginning.
-    target: f64,
-    /// The sum of the losses since the last evaluation, and the samples in it.
-    loss: f64,
-    samples: usize,
-    /// The best evaluation, the steps done at it, and how many evaluations came after it.
-    best: Option<Evaluation>,
-    best_step: usize,
-    since_best: usize,
-    stopped: bool,
-}
-
 /// The network of the best evaluation.
 #[derive(Debug)]
 struct Best {
     weights: Weights,
     masks: Masks,
-}
-
-/// What a session has to save besides numbers.
-#[derive(Debug, Default)]
-pub(crate) struct Saved {
-    pub weights: Weights,
-    pub dense: Weights,
-    pub optimizer: Weights,
-    pub masks: Masks,
-    pub best: Weights,
-    pub best_masks: Masks,
 }
 
 impl<'a> Session<'a> {
@@ -190,72 +165,6 @@ impl<'a> Session<'a> {
         };
         restore(&state(network), &best.weights)?;
         Ok((evaluation, best.masks))
-    }
-
-    /// Everything that the next steps depend on.
-    pub fn save<N: Network + ?Sized>(&self, network: &N) -> Result<(Position, Saved), TrainError> {
-        let mut saved = Saved {
-            weights: snapshot(&state(network))?,
-            optimizer: self.hold.optimizer().state()?,
-            masks: self.masks.clone(),
-            ..Saved::default()
-        };
-        if let Hold::Through(through) = &self.hold {
-            saved.dense = through.dense();
-        }
-        if let Some(best) = &self.best {
-            (saved.best, saved.best_masks) = (best.weights.clone(), best.masks.clone());
-        }
-        Ok((self.at.clone(), saved))
-    }
-
-    /// Takes up what [`Self::save`] gave. The session must have been made with the saved masks.
-    pub fn load<N: Network + ?Sized>(
-        &mut self,
-        network: &N,
-        at: Position,
-        saved: Saved,
-    ) -> Result<(), TrainError> {
-        let here = (self.task.from_step..=self.steps).contains(&at.step);
-        let seen = (at.step as u64).saturating_mul(self.stretch.training.batch_size as u64);
-        if !here || at.samples as u64 > seen || at.best_step > at.step {
-            return Err(TrainError::State(
-                "the place where it was is nowhere in this phase".into(),
-            ));
-        }
-        for masks in [&saved.masks, &saved.best_masks] {
-            self.check_masks(network, masks)?;
-        }
-        restore_all(&state(network), &saved.weights)?;
-        match &mut self.hold {
-            Hold::Masked(masked) => masked.load_state(&saved.optimizer)?,
-            Hold::Through(through) => {
-                through.set_dense(&saved.dense)?;
-                through.load_state(&saved.optimizer)?;
-            }
-        }
-        if at.best.is_some() {
-            check_all(&state(network), &saved.best)?;
-            self.best = Some(Best { weights: saved.best, masks: saved.best_masks });
-        }
-        self.at = at;
-        Ok(())
-    }
-
-    /// Errors unless `masks` are those of every prunable weight, or of none where none need be cut.
-    fn check_masks<N: Network + ?Sized>(
-        &self,
-        network: &N,
-        masks: &Masks,
-    ) -> Result<(), TrainError> {
-        let all = pruner::weights(network);
-        let fits = |(name, var): (&String, &Var)| {
-            masks.get(name).is_some_and(|mask| mask.shape() == var.dims())
-        };
-        match masks.is_empty() || (masks.len() == all.len() && all.iter().all(fits)) {
-            true => Ok(()),
-            false => Err(TrainError::State("the masks do not fit the network".into())),
-        }
     }
 
     /// Cuts if the schedule says so; returns what it says about an exchange, which needs gradients.
