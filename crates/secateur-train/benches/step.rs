@@ -2,7 +2,7 @@
 //!
 //! `RAYON_NUM_THREADS=1 cargo bench -p secateur-train --bench step`. A step is what `fit` does: dropout,
 //! forward, loss, backward, AdamW. Dense and masked networks take their steps in turn, and what is counted is
-//! the thread's time on a processor, where the system tells (Linux), so that a busy machine is no matter.
+//! the process's time on processors, where the system tells (Linux), so that a busy machine is no matter.
 #![allow(missing_docs, reason = "a benchmark is no library")]
 
 use candle_core::{Device, Tensor, utils::get_num_threads};
@@ -78,10 +78,13 @@ fn batch() -> candle_core::Result<(Tensor, Tensor)> {
     ))
 }
 
-/// Milliseconds that this thread has been on a processor.
+/// Milliseconds that the threads of this process have been on a processor, rayon's among them.
 fn processor_ms() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(stat.split_whitespace().next()?.parse::<f64>().ok()? / 1e6)
+    let ms = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        Some(stat.split_whitespace().next()?.parse::<f64>().ok()? / 1e6)
+    };
+    fs::read_dir("/proc/self/task").ok()?.map(|thread| ms(thread.ok()?)).sum()
 }
 
 /// Times all cases in turn, `rounds` times a block of `steps`, and prints ms for a step.

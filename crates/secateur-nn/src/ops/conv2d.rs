@@ -134,8 +134,15 @@ impl Sizes {
     /// Lays the patches of some images out, `[features, images · pixels]` (im2col).
     fn unfold(&self, xs: &[f32]) -> Vec<f32> {
         let images = xs.len().checked_div(self.image()).unwrap_or(0);
-        let mut patches = vec![0.0; self.features() * images * self.pixels()];
-        let stride = self.geometry.stride;
+        let numbers = self.features() * images * self.pixels();
+        let Conv2dGeometry { stride, padding, .. } = self.geometry;
+        if stride == 1 && padding == 0 {
+            // Rows come one after the other, without a gap: nothing need be zeroed first.
+            let mut patches = Vec::with_capacity(numbers);
+            self.rows(images, |_, from, len| patches.extend_from_slice(&xs[from..from + len]));
+            return patches;
+        }
+        let mut patches = vec![0.0; numbers];
         self.rows(images, |at, from, len| {
             let to = &mut patches[at..at + len];
             if stride == 1 {

@@ -57,14 +57,16 @@ impl CustomOp1 for MaxPool2 {
         with_slice(arg, |xs| {
             with_slice(res, |ys| {
                 with_slice(&gradient, |gradient| {
+                    let half = wide / 2;
                     rows(batch * channels, high, wide, |upper, lower, at| {
                         let (above, below) = of_xs[upper..lower + wide].split_at_mut(wide);
-                        let (above, _) = above.as_chunks_mut::<2>();
-                        let (below, _) = below.as_chunks_mut::<2>();
-                        let (upper, _) = xs[upper..upper + wide].as_chunks::<2>();
-                        let (lower, _) = xs[lower..lower + wide].as_chunks::<2>();
-                        for i in 0..upper.len() {
-                            let (y, g) = (ys[at + i], gradient[at + i]);
+                        let above = &mut above.as_chunks_mut::<2>().0[..half];
+                        let below = &mut below.as_chunks_mut::<2>().0[..half];
+                        let upper = &xs[upper..upper + wide].as_chunks::<2>().0[..half];
+                        let lower = &xs[lower..lower + wide].as_chunks::<2>().0[..half];
+                        let (ys, gradient) = (&ys[at..at + half], &gradient[at..at + half]);
+                        for i in 0..half {
+                            let (y, g) = (ys[i], gradient[i]);
                             let ([a, b], [c, _]) = (upper[i], lower[i]);
                             let (a, b, c) = (a == y, b == y, c == y);
                             let share = |wins: bool| if wins { g } else { 0.0 };
