@@ -2,7 +2,8 @@
 //!
 //! The image is padded once into planes, one for each channel and phase of the stride, so that along the
 //! output's pixels every tap reads numbers that lie side by side. A stored weight is then one number and
-//! one offset into the planes (`cpu/conv.rs`), whatever pattern the zeros have.
+//! one offset into the planes (`cpu/conv/`), whatever pattern the zeros have. Where a batch has an image for every
+//! lane and thread, the lanes hold images instead of pixels, and planes need no phases.
 //!
 //! ```text
 //!   stride 2, one channel:   0 1 2 3        phase 0,0: 0 2 8 a    phase 0,1: 1 3 9 b
@@ -71,16 +72,20 @@ pub struct Conv2dProduct {
     starts: Vec<usize>,
     values: Vec<f32>,
     columns: Vec<u32>,
-    /// The offsets for the size of image seen last.
+    /// The offsets for the size of image seen last, and what lay under the lanes.
     offsets: Mutex<Option<Arc<Offsets>>>,
 }
+
+/// Numbers of planes that stay in a core's cache: a megabyte.
+const MOST_CACHED: usize = 1 << 18;
 
 /// Where each stored value reads, for images of one size.
 #[derive(Debug)]
 struct Offsets {
-    size: (usize, usize),
     image: Image,
     offsets: Vec<u32>,
+    /// Where images lie under the lanes: the place of each number of an image, if there is padding.
+    order: Option<Vec<u32>>,
 }
 
 impl Conv2dProduct {
@@ -173,18 +178,28 @@ impl Conv2dProduct {
         if y.is_empty() {
             return Ok(());
         }
-        let offsets = self.offsets(size)?;
         let pixels = high * wide;
         let (tier, threads) = (self.dispatcher.tier(), rayon::current_num_threads());
         let work = self.values.len().saturating_mul(batch).saturating_mul(pixels);
-        // Enough images: one a task. Too few: the outputs of each are cut as well.
-        let parts = if threads > 1 && work >= PARALLEL_WORK { threads.div_ceil(batch) } else { 1 };
-        let rows = outputs.div_ceil(parts);
+        let threads = if work >= PARALLEL_WORK { threads } else { 1 };
+        // A task is some images: one to a lane if there are as many for each thread and their planes stay in a
+        // core's cache, or else one. Too few images: the outputs of each are cut as well.
+        let lanes = conv::lanes(tier);
+        let padded = [size.0, size.1].map(|side| side + 2 * self.geometry.padding);
+        let planes =
+            [inputs, lanes, padded[0], padded[1]].into_iter().fold(1, usize::saturating_mul);
+        let together = if batch / threads >= lanes && planes <= MOST_CACHED { lanes } else { 1 };
+        let offsets = self.offsets(size, together > 1)?;
+        let rows = outputs.div_ceil(threads.div_ceil(batch));
+        let parts = outputs.div_ceil(rows);
         let image = x.len() / batch;
         let task = |(index, y): (usize, &mut [f32])| {
-            let part = index % outputs.div_ceil(rows);
-            let x = &x[index / outputs.div_ceil(rows) * image..][..image];
-            let rows = part * rows..(part * rows + y.len() / pixels);
+            let (part, images) = (index % parts, index / parts * together);
+            let x = &x[images * image..(images + together).min(batch) * image];
+            let rows = match parts {
+                1 => 0..outputs,
+                _ => part * rows..part * rows + y.len() / pixels,
+            };
             let weight = conv::Rows {
                 starts: &self.starts[rows.start..=rows.end],
                 values: &self.values,
@@ -192,15 +207,16 @@ impl Conv2dProduct {
                 bias: bias.map(|bias| &bias[rows]),
                 relu,
             };
-            conv::run(tier, &offsets.image, &weight, x, y);
+            conv::run(tier, (&offsets.image, offsets.order.as_deref()), &weight, x, y);
         };
         // Parts never run over the end of an image: each image's outputs are cut by themselves.
+        let part = if parts > 1 { rows * pixels } else { together * outputs * pixels };
         let mut tasks: Vec<(usize, &mut [f32])> = y
-            .chunks_exact_mut(outputs * pixels)
-            .flat_map(|y| y.chunks_mut(rows * pixels))
+            .chunks_mut(together * outputs * pixels)
+            .flat_map(|y| y.chunks_mut(part))
             .enumerate()
             .collect();
-        if threads > 1 && work >= PARALLEL_WORK {
+        if threads > 1 {
             tasks.into_par_iter().for_each(task);
         } else {
             tasks.drain(..).for_each(task);
@@ -208,24 +224,27 @@ impl Conv2dProduct {
         Ok(())
     }
 
-    /// The offsets for images of this size: those of the last call, if it was the same.
-    fn offsets(&self, size: (usize, usize)) -> Result<Arc<Offsets>, KernelError> {
+    /// The offsets for images of this size, under the lanes or not: those of the last call, if it was the same.
+    fn offsets(&self, size: (usize, usize), lanes: bool) -> Result<Arc<Offsets>, KernelError> {
         let mut held = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = held.as_ref().filter(|held| held.size == size) {
+        let same = |held: &&Arc<Offsets>| held.image.size == size && held.order.is_some() == lanes;
+        if let Some(held) = held.as_ref().filter(same) {
             return Ok(Arc::clone(held));
         }
         let (Conv2dGeometry { stride, padding, dilation, groups }, output) =
             (self.geometry, self.output(size)?);
+        let phases = if lanes { 1 } else { stride };
         let image = Image {
             channels: self.inputs(),
             size,
             padding,
             stride,
-            plane: [size.0, size.1].map(|side| (side + 2 * padding).div_ceil(stride)),
+            phases,
+            plane: [size.0, size.1].map(|side| (side + 2 * padding).div_ceil(phases)),
             output,
         };
         let [outputs, inputs, kernel_height, kernel_width] = self.shape;
-        let planes = [stride, stride, self.inputs(), image.plane[0], image.plane[1]];
+        let planes = [phases, phases, self.inputs(), image.plane[0], image.plane[1]];
         let numbers = planes.into_iter().try_fold(1_usize, usize::checked_mul);
         if numbers.is_none_or(|numbers| u32::try_from(numbers).is_err()) {
             return Err(KernelError::TooLarge { rows: outputs, cols: inputs, tokens: size.0 });
@@ -241,7 +260,18 @@ impl Conv2dProduct {
                 offsets.push(image.offset(first + channel, place) as u32);
             }
         }
-        let found = Arc::new(Offsets { size, image, offsets });
+        let place = |(channel, row, column): (usize, usize, usize)| {
+            image.offset(channel, (row + padding, column + padding)) as u32
+        };
+        let pixels = (0..image.channels).flat_map(|channel| {
+            (0..size.0).flat_map(move |row| (0..size.1).map(move |column| (channel, row, column)))
+        });
+        let order = match (lanes, padding) {
+            (false, _) => None,
+            (true, 0) => Some(Vec::new()),
+            (true, _) => Some(pixels.map(place).collect()),
+        };
+        let found = Arc::new(Offsets { image, offsets, order });
         *held = Some(Arc::clone(&found));
         Ok(found)
     }
