@@ -296,7 +296,7 @@ impl Conv2dProduct {
         format!("direct {}", self.dispatcher.tier())
     }
 
-    /// Bytes of the layout kept in memory, the offsets of one size of image included.
+    /// Bytes of the layout kept in memory, with the offsets for one size of image.
     pub fn bytes(&self) -> usize {
         // Value, column, offset.
         self.values.len() * 12 + self.starts.len() * size_of::<usize>()

@@ -179,6 +179,21 @@ fn what_does_not_fit_is_an_error() {
     let far = Conv2dGeometry { padding: 1 << 40, ..Conv2dGeometry::default() };
     let product = Conv2dProduct::new(&weight(&[1, 1, 1, 1]), far, &dispatcher).unwrap();
     assert!(product.run(&[0.0], 1, (1, 1), None, false, &mut [0.0]).is_err());
+    let wide = Conv2dGeometry { stride: 1 << 61, ..Conv2dGeometry::default() };
+    let product = Conv2dProduct::new(&weight(&[1, 1, 1, 1]), wide, &dispatcher).unwrap();
+    let (xs, mut ys) = ([2.0; 40], [0.0; 40]);
+    product.run(&xs, 40, (1, 1), None, false, &mut ys).unwrap();
+    assert_eq!(ys, xs);
+    // Nothing but padding: every output is the bias, whatever ran before.
+    let tap = Conv2dProduct::new(
+        &weight(&[1, 1, 1, 1]),
+        Conv2dGeometry { groups: 1, ..geometry },
+        &dispatcher,
+    );
+    let (tap, mut y) = (tap.unwrap(), vec![f32::NAN; 40 * 14]);
+    tap.run(&[7.0; 40 * 30], 40, (5, 6), None, false, &mut vec![0.0; 40 * 56]).unwrap();
+    tap.run(&[], 40, (0, 5), Some(&[3.0]), false, &mut y).unwrap();
+    assert!(y.iter().all(|y| *y == 3.0));
     // A kernel without taps fits nothing.
     let product = Conv2dProduct::new(&weight(&[1, 1, 0, 1]), geometry, &dispatcher);
     assert!(product.is_err() || product.unwrap().output((3, 3)).is_err());

@@ -9,7 +9,7 @@ use crate::{
 };
 use secateur_kernels::Dispatcher;
 use secateur_mask::Pattern;
-use secateur_nn::{Network, fold_dead, shrink, weight_name};
+use secateur_nn::{Network, NnError, fold_dead, shrink, weight_name};
 use secateur_storage::{Checkpoint, Dense, Format, Packed};
 
 /// Takes out the units that nobody needs any more if that is wanted, packs what the masks keep, proves it,
@@ -36,8 +36,14 @@ pub(crate) fn finish<N: Network>(
             }
         }
     }
-    let whole_units = matches!(pattern, Pattern::Channel(_)) && !network.chain().is_empty();
-    let shrunk = if whole_units { Some(shrink(&network)?) } else { None };
+    let shrunk = match pattern {
+        Pattern::Channel(_) => match shrink(&network) {
+            // Not every network can do without a unit: groups, sums of layers.
+            Err(NnError::NotAChain(_)) => None,
+            shrunk => Some(shrunk?),
+        },
+        _ => None,
+    };
     let (pruned, mask_file) = pack(&snapshot(&state(&network))?, &masks, pattern)?;
     let dense_test = judge(&network, &dense, split)?;
     let masked_logits = logits(&network, &split.test)?;

@@ -1,4 +1,4 @@
-//! What does a run leave behind? Three checkpoints, two judgements and a proof.
+//! What does a run leave behind? Checkpoints, two judgements and a proof.
 
 use crate::{Evaluation, Round, TrainError};
 use candle_core::{D, Tensor};

@@ -194,9 +194,8 @@ impl Run {
         self.check_events(steps, epoch)
     }
 
-    /// Shares the first target out among the layers as they are, to hear what speaks against it: a layer of a
-    /// name that is not there, a shape that the pattern cannot cut. What weighs on it later may be other scores,
-    /// so the criterion is not asked.
+    /// Shares the first target out among the layers as they are, to hear what speaks against it, such as a layer of a
+    /// name that is not there. The scores will be others once it counts, so the criterion is not asked.
     fn check_allocation<N: Network + ?Sized>(&self, network: &N) -> Result<(), TrainError> {
         let judged = Evaluation { loss: 0.0, accuracy: 1.0, samples: 1 };
         let dense = Round { name: String::new(), sparsity: 0.0, validation: judged };

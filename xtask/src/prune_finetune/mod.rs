@@ -52,7 +52,8 @@ Examples:
   cargo xtask prune-finetune --recipe my-recipe.toml --data-dir ~/fashion-mnist
 
 The run's folder holds dense.safetensors, pruned.safetensors (packed), masks.safetensors,
-metrics.jsonl, report.json, and report.html to look at. A run that was stopped, by whatever, goes on with
+metrics.jsonl, report.json, and report.html to look at; after filter pruning (channel) also
+shrunk.safetensors, the smaller dense network. A run that was stopped, by whatever, goes on with
 --resume and comes to the same bytes. Shipped recipes are in xtask/recipes; copy one to write your own.";
 
 /// Train a dense network to convergence, prune it, retrain it, prove the pattern, pack what is left,
@@ -175,6 +176,10 @@ pub fn run(args: Args) -> Result<()> {
         report.proof.holds(),
         "the packed network does not compute what the masked one does; please report this"
     );
+    ensure!(
+        report.shrunk.as_ref().is_none_or(shrunk::holds),
+        "{SHRUNK} does not compute what {PRUNED} does; please report this"
+    );
     Ok(())
 }
 
@@ -255,7 +260,7 @@ fn assemble(recipe: &Recipe) -> Result<Run> {
     })
 }
 
-/// Writes the three checkpoints, each with what it takes to know what it is.
+/// Writes the checkpoints, each with what it takes to know what it is.
 fn save(
     outcome: &Outcome<Box<dyn Network>>,
     name: &str,

@@ -5,7 +5,7 @@ use crate::{
     measure,
     report::{Shrunk, Timed},
 };
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use secateur::{
     nn::count_parameters,
     train::{Proof, Samples, logits},
@@ -22,13 +22,6 @@ pub fn report(out: &Path, dense: &Path, samples: &Samples) -> Result<Option<Shru
     let (dense, shrunk) = (measure::load_on_gemm(dense)?, measure::load_on_gemm(&file)?);
     let pruned = measure::load_on_gemm(&out.join(PRUNED))?;
     let proof = Proof::of(&logits(&shrunk, samples)?, &logits(&pruned, samples)?)?;
-    ensure!(
-        proof.holds(),
-        "{} does not compute what {PRUNED} does (a logit differs by {:.1e}, {} predictions); please report this",
-        file.display(),
-        proof.difference,
-        proof.disagreements
-    );
     let [before, after] = measure::latencies([&*dense, &*shrunk], samples.xs())?;
     Ok(Some(Shrunk {
         parameters: count_parameters(&shrunk),
@@ -36,4 +29,14 @@ pub fn report(out: &Path, dense: &Path, samples: &Samples) -> Result<Option<Shru
         latency_ms: Timed { dense: before, shrunk: after },
         proof,
     }))
+}
+
+/// The largest difference that taking units out may make, relative to a sample's largest logit: a constant is
+/// added to the next layer's bias in f32, once for each layer, and sums come in another order.
+const TOLERANCE: f64 = 1e-4;
+
+/// Whether the smaller network computes what the pruned one does. A prediction may differ where two classes
+/// are as likely as makes no difference; that is reported, too.
+pub fn holds(shrunk: &Shrunk) -> bool {
+    shrunk.proof.difference <= TOLERANCE
 }

@@ -215,6 +215,12 @@ impl Pruning {
             if self.sparsity.is_some() || matches!(self.pattern, Shape::With(_)) {
                 bail!("[pruning] min_accuracy finds the sparsity; leave it out");
             }
+            if !self.spare.is_empty() {
+                bail!(
+                    "[pruning] min_accuracy counts all layers, and spare leaves some out of what is asked for; \
+                     take one of them"
+                );
+            }
             return Ok(Box::new(MinAccuracy::new(floor)?));
         }
         let target = self.target()?.sparsity();

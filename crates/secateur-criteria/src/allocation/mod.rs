@@ -102,7 +102,8 @@ pub trait Allocation: Debug + Send + Sync {
     /// The name used in recipes and reports.
     fn name(&self) -> &str;
 
-    /// A budget for every layer, such that `target` of the network goes.
+    /// A budget for every layer, such that `target` of the network goes: a function of its arguments alone. A run
+    /// asks once more before it trains, with the magnitudes of the initial weights, to hear of mistakes early.
     ///
     /// Layers come sorted by name. A pattern that fixes its own sparsity (`N:M` and its kin) leaves
     /// nothing to share out: allocations return that sparsity for every layer, or refuse another

@@ -6,6 +6,7 @@ use secateur_mask::{Pattern, Sparsity};
 use std::collections::BTreeSet;
 
 /// Leaves some layers dense, and the target to the others: `target` is the share of *their* weights that goes.
+/// (A search that goes by what the whole network has lost, such as `MinAccuracy`, asks for less than it thinks.)
 ///
 /// Filter pruning spares the output layer, whose units are the classes; many papers spare the first layer, which
 /// has few weights and feeds all others (Li et al. 2017, section 3.2; Zhu & Gupta 2017, section 4).
@@ -15,7 +16,8 @@ use std::collections::BTreeSet;
 /// use secateur_criteria::{Layer, Magnitude, Spare, Uniform, prune};
 /// use secateur_mask::{Pattern, Sparsity};
 ///
-/// let (hidden, output) = (Tensor::new(&[[1_f32, 2.], [3., 4.]], &Device::Cpu)?, Tensor::new(&[[5_f32, 6.]], &Device::Cpu)?);
+/// let hidden = Tensor::new(&[[1_f32, 2.], [3., 4.]], &Device::Cpu)?;
+/// let output = Tensor::new(&[[5_f32, 6.]], &Device::Cpu)?;
 /// let layers = [Layer::new("fc1.weight", &hidden), Layer::new("fc2.weight", &output)];
 /// let allocation = Spare::new(["fc2.weight"], Box::new(Uniform));
 /// let cuts = prune(&layers, &Magnitude, Pattern::Unstructured, &allocation, Sparsity::new(0.5)?)?;

@@ -13,7 +13,8 @@ use super::simd::Simd;
 /// # Safety
 ///
 /// `S` runs here. Each of the rows of `x` is readable for `cols`; `order`, if not null, holds `cols`
-/// numbers below `cols`; `panel` is writable for `cols · width`; `width` is a multiple of `S::LANES`.
+/// numbers; `panel` is writable for `width` numbers at each column's place times `width`; `width` is a multiple of
+/// `S::LANES`.
 #[inline(always)]
 pub(super) unsafe fn pack<S: Simd>(
     x: *const f32,
@@ -25,7 +26,7 @@ pub(super) unsafe fn pack<S: Simd>(
     width: usize,
 ) {
     // SAFETY: whole tiles read the tokens that are there from t0 and LANES columns from c0, both within
-    // bounds by the loop conditions; the rest goes number by number. Writes stay below cols · width.
+    // bounds by the loop conditions; the rest goes number by number. Writes go to the places of columns alone.
     unsafe {
         let place = |col: usize| if order.is_null() { col } else { *order.add(col) as usize };
         let whole_cols = cols / S::LANES * S::LANES;

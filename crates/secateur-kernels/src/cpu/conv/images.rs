@@ -35,16 +35,15 @@ pub(super) unsafe fn on<S: Simd>(
     planes.grow(image.numbers() * S::LANES);
     sums.grow(pixels * S::LANES);
     // SAFETY: the buffer was grown to a vector for each number of the planes; `x` is as many images, no more
-    // than there are lanes; `order`, if not empty, has a place within the planes for each number; without padding the planes are the
-    // image.
+    // than there are lanes. `order` has a place within the planes for each number of an image; without padding
+    // the planes are the image.
     unsafe {
         let planes = planes.as_mut_ptr::<f32>();
-        let order = match order {
-            [] => null(),
-            _ => {
-                planes.write_bytes(0, image.numbers() * S::LANES);
-                order.as_ptr()
-            }
+        let order = if image.padding > 0 {
+            planes.write_bytes(0, image.numbers() * S::LANES);
+            order.as_ptr()
+        } else {
+            null()
         };
         pack::<S>(x.as_ptr(), len, len, images, order, planes, S::LANES);
     }
@@ -53,14 +52,15 @@ pub(super) unsafe fn on<S: Simd>(
             let mut column = 0;
             while column < wide {
                 let vectors = at_once(wide - column);
-                let first = (out_row * image.plane[1] + column) * image.stride * S::LANES;
+                // A single output may have any stride, and no stored value any planes.
+                let step = image.stride.wrapping_mul(S::LANES);
+                let first = (out_row * image.plane[1] + column).wrapping_mul(step);
                 // SAFETY: `S` runs here. The last output's number is within the planes for each offset, as
                 // `run` checked, and each number is a vector; so is each pixel of the sums.
                 unsafe {
-                    let from = planes.as_ptr::<f32>().add(first);
+                    let from = planes.as_ptr::<f32>().wrapping_add(first);
                     let to = sums.as_mut_ptr::<f32>().add((out_row * wide + column) * S::LANES);
-                    let steps = (S::LANES, image.stride * S::LANES);
-                    sum::<S>(vectors, (rows, row), from, steps, to);
+                    sum::<S>(vectors, (rows, row), from, (S::LANES, step), to);
                 }
                 column += vectors;
             }

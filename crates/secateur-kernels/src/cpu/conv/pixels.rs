@@ -34,7 +34,7 @@ pub(super) unsafe fn on<S: Simd>(image: &Image, rows: &Rows<'_>, x: &[f32], y: &
             // vectors begin below the span, so they end at most LANES behind it; the sums hold MOST
             // vectors of any tier.
             unsafe {
-                let from = planes.as_ptr::<f32>().add(pixel);
+                let from = planes.as_ptr::<f32>().wrapping_add(pixel);
                 sum::<S>(vectors, (rows, row), from, (1, S::LANES), sums.as_mut_ptr());
             }
             let found = &mut sums[..(vectors * S::LANES).min(span - pixel)];
