@@ -12,8 +12,10 @@ use common::{DTYPES, Question, SORTS, WAYS, numbers, products, tiers, weight, ya
 use fence::Side;
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use secateur_kernels::{Activation, KernelKind, Product, Tier, View, ViewMut};
-use secateur_storage::Dtype;
+use secateur_kernels::{
+    Activation, Conv2dGeometry, Conv2dProduct, KernelKind, Product, Tier, View, ViewMut,
+};
+use secateur_storage::{Dense, Dtype};
 use std::{io::Write, os::unix::process::ExitStatusExt, process::Command};
 
 #[global_allocator]
@@ -140,6 +142,40 @@ fn nor_by_threads() {
                 }
             }
         });
+    }
+}
+
+/// One image and more than there are lanes, padded and strided, on planes as small as they may be.
+#[test]
+fn nor_by_convolutions() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for case in 0..120 {
+        let side = [Side::End, Side::Start][case % 2];
+        let mut pick = |from: std::ops::RangeInclusive<usize>| rng.random_range(from);
+        let (stride, padding, dilation, groups) =
+            (pick(1..=3), pick(0..=2), pick(1..=2), pick(1..=2));
+        let geometry = Conv2dGeometry { stride, padding, dilation, groups };
+        let shape = [groups * pick(1..=4), pick(1..=3), pick(1..=3), pick(1..=3)];
+        let size = (pick(5..=14), pick(5..=14));
+        let image = groups * shape[1] * size.0 * size.1;
+        let weight = numbers(&mut rng, shape.iter().product());
+        let (x, bias) = (numbers(&mut rng, 19 * image), numbers(&mut rng, shape[0]));
+        for dispatcher in tiers() {
+            let run = |batch: usize| {
+                fenced(side, || {
+                    let weight = Dense::new(weight.clone(), &shape).unwrap();
+                    let product =
+                        Conv2dProduct::new(&weight.into(), geometry, &dispatcher).unwrap();
+                    let (high, wide) = product.output(size).unwrap();
+                    let (x, bias) = (x[..batch * image].to_vec(), bias.clone());
+                    let mut y = vec![f32::NAN; batch * shape[0] * high * wide];
+                    product.run(&x, batch, size, Some(&bias), true, &mut y).unwrap();
+                    y
+                })
+            };
+            let (one, many) = (run(1), run(19));
+            assert!(many.iter().all(|y| !y.is_nan()) && many[..one.len()] == one, "{geometry:?}");
+        }
     }
 }
 
