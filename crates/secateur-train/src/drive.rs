@@ -9,11 +9,12 @@ use crate::{
     Split, Stretch, TrainError, Training,
     distil::Teacher,
     observer::Change,
+    plan::Plan,
     progress::{Progress, Still},
     pruner::{self, Masks},
     rewind::{Weights, restore, restore_all, shuffled, snapshot, state},
     schedule::Aim,
-    session::{Plan, Session, Task},
+    session::{Session, Task},
 };
 use candle_core::{D, DType, Device, Tensor};
 use secateur_mask::{Mask, Sparsity};

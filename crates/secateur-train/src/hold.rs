@@ -2,8 +2,8 @@
 
 use crate::{
     Masked, Optimizer, SparseTraining, StraightThrough, TrainError, Training,
+    plan::Plan,
     pruner::{self, Masks},
-    session::Plan,
 };
 use candle_core::{Tensor, Var, backprop::GradStore};
 use secateur_nn::Network;

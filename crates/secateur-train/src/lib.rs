@@ -24,6 +24,7 @@ mod masked;
 mod observer;
 pub mod optim;
 mod outcome;
+mod plan;
 mod progress;
 mod pruner;
 mod regrow;

@@ -6,13 +6,14 @@ mod saved;
 pub(crate) use saved::{Position, Saved};
 
 use crate::{
-    Change, Epoch, Evaluation, Event, Moment, Observer, Phase, Regrow, Schedule, SparseTraining,
-    Split, Stretch, TrainError,
+    Change, Epoch, Evaluation, Event, Moment, Observer, Phase, Regrow, SparseTraining, Split,
+    Stretch, TrainError,
     allocator::keep_what_steps_free,
     distil::Teacher,
     evaluate,
     hold::{Hold, penalise},
-    pruner::{self, Masks, Pruner},
+    plan::Plan,
+    pruner::{self, Masks},
     regrow,
     rewind::{Weights, restore, snapshot, state},
 };
@@ -32,17 +33,6 @@ pub(crate) struct Task<'a> {
     pub teacher: Option<Teacher>,
     /// The step to begin at.
     pub from_step: usize,
-}
-
-/// How masks come and go while a stretch runs.
-#[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub pruner: Pruner<'a>,
-    pub schedule: &'a dyn Schedule,
-    pub aim: Sparsity,
-    /// The sparsity that the stretch begins with.
-    pub now: Sparsity,
-    pub sparse: SparseTraining,
 }
 
 /// A stretch of training in progress.
